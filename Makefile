@@ -1,0 +1,45 @@
+# One verb each. Every verb sets up what it needs: the first one takes a minute, the next ones seconds.
+
+BIN := .venv/bin
+READY := .venv/.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo diagram check-diagrams test test-all style types bench clean
+
+help: ## list these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv and install what every other verb needs
+
+$(READY): pyproject.toml .ci/setup
+	@sh .ci/setup
+
+demo: $(READY) ## watch one connection go through its lifecycle
+	$(BIN)/wslifecycle demo
+
+diagram: $(READY) ## draw every picture in diagrams/ again
+	$(BIN)/wslifecycle draw --all diagrams
+
+check-diagrams: $(READY) ## fail where diagrams/ is not what spec/ says
+	$(BIN)/wslifecycle draw --all diagrams --check
+
+test: $(READY) ## run the tests, with asyncio in debug mode
+	PYTHONASYNCIODEBUG=1 $(BIN)/pytest
+
+test-all: ## run the tests on each supported Python that is here
+	sh .ci/test-all
+
+style: $(READY) ## check the style: ruff's rules and its formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY) ## check the types: mypy --strict on the package, then on what uses it
+	$(BIN)/mypy -p wslifecycle
+	$(BIN)/mypy tests benchmarks
+
+bench: $(READY) ## measure what one consultation of the machine costs
+	$(BIN)/python benchmarks/consult.py
+
+clean: ## remove everything that these verbs made, except diagrams/
+	rm -rf .venv .venv-* build dist src/*.egg-info .*_cache .hypothesis .coverage* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,436 @@
+"""Compiles a spec and one answer to every choice into the product of its regions that can be reached.
+
+The result is a Mealy machine in plain values: for every state, event and guard case one `Answer` that says where it
+leads and what has to be done. Everything else (the `transitions` machine, the checks, the pictures, the tables) is
+made from it. What is wrong with a product is found on the way: holes and overlaps, couplings that do not settle,
+variables assigned twice, ambiguous gifts; then traps, unreachable and indistinguishable states, dead rows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from .findings import Finding, SpecError
+from .model import Actor, Call, Coupling, Fact, Fields, First, Kind, Ref, Row, Spec, Value
+
+State = tuple[str, ...]
+"""A product state: one state of each region, in the order of the spec."""
+
+
+def name_of(state: State) -> str:
+    """`open/flowing/running`: how a product state is written."""
+    return "/".join(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an event does in one state and guard case: the Mealy machine's transition, or its refusal."""
+
+    event: str
+    source: str
+    target: str
+    effects: tuple[Call, ...] = ()
+    assigns: tuple[tuple[str, Fields], ...] = ()
+    gives: Fields | None = None
+    refusal: Kind | None = None
+    rule: str = ""
+    lines: tuple[int, ...] = ()
+
+    @property
+    def moves(self) -> bool:
+        """Whether it leads to another state."""
+        return self.source != self.target
+
+    @property
+    def ignored(self) -> bool:
+        """Whether it is a declared no-op."""
+        return not (self.refusal or self.moves or self.effects or self.assigns or self.gives is not None)
+
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """The run-time values that it uses, as (scope, key)."""
+        fields = [value for call in self.effects for _, value in call.fields]
+        fields += [value for _, assigned in self.assigns for _, value in assigned]
+        fields += [value for _, value in self.gives or ()]
+        return frozenset((ref.scope, ref.key) for value in fields for ref in _refs(value))
+
+
+class Flat:
+    """A compiled profile: `answers[event][case][state]`, with the facts as the bits of `case`.
+
+    `findings` are those about soundness; a structural one raises `SpecError` from the constructor.
+    """
+
+    def __init__(self, spec: Spec, choices: Mapping[str, str], profile: str = "reference") -> None:
+        self.spec = spec
+        self.choices = dict(choices)
+        self.profile = profile
+        self.facts: tuple[Fact, ...] = tuple(spec.facts.values())
+        self.cases = 1 << len(self.facts)
+        self.regions = tuple(spec.regions)
+        self._present = {
+            region: tuple(s.name for s in spec.regions[region].states.values() if s.when.holds(choices))
+            for region in self.regions
+        }
+        self._rows = [row for row in spec.rows if row.when.holds(choices)]
+        self._masks = self._fact_masks()
+        self._index = self._row_index()
+        self._structural: list[Finding] = []
+        self._used_rows: set[Row] = set()
+        self._used_couplings: set[Coupling] = set()
+        self.initial: State = tuple(spec.regions[region].initial for region in self.regions)
+        self.states: list[State] = []
+        self.answers: dict[str, list[dict[str, Answer]]] = {
+            event: [{} for _ in range(self.cases)] for event in spec.events
+        }
+        self._explore()
+        self._check_variables()
+        self._check_gifts()
+        if self._structural:
+            raise SpecError(list(dict.fromkeys(self._structural)))
+        self.state_of = {name_of(state): state for state in self.states}
+
+    # ---------------------------------------------------------------------------------------- values
+
+    def resolve(self, value: Value) -> Value:
+        """Puts the answers in the place of `$C..`; what only the run time knows stays a `Ref`."""
+        if isinstance(value, Ref) and value.scope in self.choices:
+            values = self.spec.choices[value.scope].answers[self.choices[value.scope]]
+            return self.resolve(values.get(value.key))
+        if isinstance(value, First):
+            values = tuple(self.resolve(item) for item in value.values)
+            known = tuple(item for item in values if item is not None)
+            return known[0] if known and not isinstance(known[0], Ref) else First(known)
+        return value
+
+    def value(self, choice: str, key: str) -> Value:
+        """A value of the answer to a choice: `flat.value("C31", "bytes")`."""
+        return self.resolve(Ref(choice, key))
+
+    def _resolve_fields(self, fields: Fields) -> Fields:
+        return tuple((key, self.resolve(value)) for key, value in fields)
+
+    def _calls(self, calls: Iterable[Call]) -> tuple[Call, ...]:
+        return tuple(Call(call.effect, self._resolve_fields(call.fields)) for call in calls)
+
+    # ---------------------------------------------------------------------------------------- exploring
+
+    def _fact_masks(self) -> dict[str, int]:
+        """For each event the bits of the facts that its rows read."""
+        bits = {fact.name: 1 << position for position, fact in enumerate(self.facts)}
+        masks: dict[str, int] = dict.fromkeys(self.spec.events, 0)
+        for row in self._rows:
+            for event in row.events:
+                for fact, _ in row.guards:
+                    masks[event] |= bits[fact]
+        return masks
+
+    def _row_index(self) -> dict[tuple[str, str, str], list[tuple[Row, int, int]]]:
+        """(event, region, state) -> rows with the bits that must be set and those that must be clear."""
+        bits = {fact.name: 1 << position for position, fact in enumerate(self.facts)}
+        index: dict[tuple[str, str, str], list[tuple[Row, int, int]]] = defaultdict(list)
+        for row in self._rows:
+            wanted = sum(bits[fact] for fact, positive in row.guards if positive)
+            barred = sum(bits[fact] for fact, positive in row.guards if not positive)
+            for event in row.events:
+                for state in row.sources:
+                    index[event, row.region, state].append((row, wanted, barred))
+        return index
+
+    def _explore(self) -> None:
+        initial = self._settle(self.initial)
+        seen, queue = {initial}, [initial]
+        for state in queue:
+            self.states.append(state)
+            for event, mask in self._masks.items():
+                shared: dict[int, Answer | None] = {}
+                for case in range(self.cases):
+                    key = case & mask
+                    if key not in shared:
+                        shared[key] = self._answer(event, state, key)
+                    answer = shared[key]
+                    if answer is not None:
+                        self.answers[event][case][answer.source] = answer
+                for found in shared.values():
+                    if found is not None:
+                        target = tuple(found.target.split("/"))
+                        if target not in seen:
+                            seen.add(target)
+                            queue.append(target)
+
+    def _answer(self, event: str, state: State, case: int) -> Answer | None:
+        """The one answer to an event, put together from the rows of all regions that it concerns."""
+        chosen: list[Row] = []
+        named = dict(zip(self.regions, state, strict=True))
+        for region, local in named.items():
+            rows = [
+                row
+                for row, wanted, barred in self._index.get((event, region, local), ())
+                if case & wanted == wanted
+                and not case & barred
+                and all(named[other] in states for other, states in row.elsewhere.items())
+            ]
+            if len(rows) > 1:
+                self._fault(
+                    "WSL021",
+                    rows[1].line,
+                    f"{event} in {name_of(state)}{self._said(case)} is answered by line {rows[0].line} too.",
+                    "Narrow one of the rows with `while`, `if` or `when`.",
+                )
+            elif not rows and region in self.spec.events[event].answered_by:
+                self._fault(
+                    "WSL020",
+                    self.spec.events[event].line,
+                    f"{event} has no answer in {name_of(state)}{self._said(case)}.",
+                    f"Add a row to `{region}`: a transition, `ignore`, `refuse` or `impossible`.",
+                )
+                return None
+            chosen += rows[:1]
+        self._used_rows.update(chosen)
+        source = name_of(state)
+        lines = tuple(row.line for row in chosen)
+        refused = [row for row in chosen if row.refusal]
+        if refused:
+            if len({row.refusal for row in refused}) > 1:
+                self._fault(
+                    "WSL021",
+                    refused[1].line,
+                    f"{event} in {source} is refused in another way in line {refused[0].line}.",
+                    "Let one region refuse.",
+                )
+            row = refused[0]
+            return Answer(event, source, source, refusal=row.refusal, rule=row.rule, lines=(row.line,))
+        moved = tuple(
+            next((row.target for row in chosen if row.region == region and row.target), local)
+            for region, local in named.items()
+        )
+        target = self._settle(moved)
+        calls = [call for row in chosen for call in row.effects]
+        calls += self._entering(state, target)
+        gives = next((row.gives for row in chosen if row.gives is not None), None)
+        if self.spec.events[event].actor is Actor.GIVEN and gives is None:
+            gives = ()
+        return Answer(
+            event,
+            source,
+            name_of(target),
+            self._calls(calls),
+            tuple((name, self._resolve_fields(fields)) for row in chosen for name, fields in row.assigns),
+            self._resolve_fields(gives) if gives is not None else None,
+            rule=chosen[0].rule,
+            lines=lines,
+        )
+
+    def _settle(self, state: State) -> State:
+        """Applies the couplings until none applies."""
+        visited = [state]
+        while True:
+            named = dict(zip(self.regions, state, strict=True))
+            for coupling in self.spec.couplings:
+                if (
+                    named[coupling.region] in coupling.sources
+                    and coupling.target != named[coupling.region]
+                    and all(named[region] in states for region, states in coupling.elsewhere.items())
+                ):
+                    self._used_couplings.add(coupling)
+                    state = tuple(
+                        coupling.target if region == coupling.region else local for region, local in named.items()
+                    )
+                    break
+            else:
+                return state
+            if state in visited:
+                loop = " -> ".join(name_of(step) for step in [*visited, state])
+                self._fault("WSL022", coupling.line, f"The couplings go round: {loop}.", "Remove one of them.")
+                return state
+            visited.append(state)
+
+    def _entering(self, before: State, after: State) -> Iterator[Call]:
+        """Effects of the states that are entered, and of the timers that begin or end with them."""
+        for region, old, new in zip(self.regions, before, after, strict=True):
+            if new != old:
+                yield from self.spec.regions[region].states[new].enter
+        for timer in self.spec.timers.values():
+            position = self.regions.index(timer.region)
+            ran, runs = before[position] in timer.states, after[position] in timer.states
+            if runs and not ran:
+                yield Call("start_timer", (("timer", timer.name), ("seconds", timer.seconds)))
+            if ran and not runs:
+                yield Call("cancel_timer", (("timer", timer.name),))
+
+    @cached_property
+    def opening(self) -> tuple[Call, ...]:
+        """The effects of beginning: the timers that run in the initial state."""
+        return tuple(
+            Call("start_timer", (("timer", timer.name), ("seconds", self.resolve(timer.seconds))))
+            for timer in self.spec.timers.values()
+            if self.initial[self.regions.index(timer.region)] in timer.states
+        )
+
+    # ---------------------------------------------------------------------------------------- structure
+
+    def _fault(self, code: str, line: int, text: str, fix: str) -> None:
+        self._structural.append(Finding(code, line, text, fix, self.spec.file))
+
+    def _said(self, case: int) -> str:
+        facts = [fact.name for position, fact in enumerate(self.facts) if case >> position & 1]
+        return f" with {' and '.join(facts)}" if facts else ""
+
+    def _check_variables(self) -> None:
+        """Follows which variables are assigned along every path."""
+        start = (name_of(self._settle(self.initial)), frozenset[str]())
+        seen, queue = {start}, [start]
+        for state, assigned in queue:
+            for answer in self.distinct(state):
+                line = answer.lines[0] if answer.lines else 1
+                now = {name for name, _ in answer.assigns}
+                for name in sorted(now & assigned):
+                    self._fault("WSL023", line, f"{answer.event} in {state} assigns `{name}` again.", "Assign it once.")
+                read = {scope for scope, _ in answer.reads if scope in self.spec.variables}
+                for name in sorted(read - assigned):
+                    text = f"{answer.event} in {state} reads `{name}`, which is not assigned yet."
+                    self._fault("WSL023", line, text, "Assign it on every way to this state.")
+                step = (answer.target, assigned | now)
+                if step not in seen:
+                    seen.add(step)
+                    queue.append(step)
+
+    def _check_gifts(self) -> None:
+        gifts = [event for event, declared in self.spec.events.items() if declared.actor is Actor.GIVEN]
+        for state in self.states:
+            for case in range(self.cases):
+                due = [
+                    answer
+                    for event in gifts
+                    if (answer := self.answers[event][case].get(name_of(state))) and not answer.refusal
+                ]
+                if len(due) > 1:
+                    text = f"In {name_of(state)}{self._said(case)} both {due[0].event} and {due[1].event} are due."
+                    self._fault("WSL024", due[1].lines[0], text, "Refuse one of them there.")
+
+    def guarded(self, state: str) -> Iterator[tuple[int, Answer]]:
+        """The different answers in a state, each with its guard case, in the order of the spec."""
+        for event, mask in self._masks.items():
+            cases = self.answers[event]
+            for case in range(self.cases):
+                if case == case & mask and state in cases[case]:
+                    yield case, cases[case][state]
+
+    def distinct(self, state: str) -> Iterator[Answer]:
+        """The different answers in a state, over all events and guard cases."""
+        return (answer for _, answer in self.guarded(state))
+
+    def facts_read(self, event: str) -> list[tuple[str, int]]:
+        """The facts that the rows of an event read, each with its bit."""
+        mask = self._masks[event]
+        return [(fact.name, 1 << bit) for bit, fact in enumerate(self.facts) if mask >> bit & 1]
+
+    def begun(self, effects: Iterable[Call]) -> int:
+        """The bits of the facts that may hold from these effects on."""
+        names = {call.effect for call in effects}
+        return sum(1 << position for position, fact in enumerate(self.facts) if fact.begins in names)
+
+    @cached_property
+    def fixed(self) -> int:
+        """The bits of the facts that may hold from the beginning."""
+        return sum(1 << position for position, fact in enumerate(self.facts) if fact.fixed)
+
+    # ---------------------------------------------------------------------------------------- soundness
+
+    @cached_property
+    def final(self) -> frozenset[str]:
+        """The states in which every region with a final state is in one."""
+        return frozenset(
+            name_of(state)
+            for state in self.states
+            if all(
+                local in self.spec.regions[region].final
+                for region, local in zip(self.regions, state, strict=True)
+                if self.spec.regions[region].final
+            )
+        )
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is unsound about this profile."""
+        found = [*self._unreachable(), *self._traps(), *self._bisimilar(), *self._dead_rows()]
+        return tuple(replace(finding, file=self.spec.file) for finding in found)
+
+    def _unreachable(self) -> Iterator[Finding]:
+        for position, region in enumerate(self.regions):
+            reached = {state[position] for state in self.states}
+            for local in self._present[region]:
+                if local not in reached:
+                    line = self.spec.regions[region].states[local].line
+                    yield Finding("WSL030", line, f"`{local}` of {region} is never reached.", "Add a way or remove it.")
+
+    def _traps(self) -> Iterator[Finding]:
+        sources: dict[str, set[str]] = defaultdict(set)
+        for state in self.state_of:
+            for answer in self.distinct(state):
+                sources[answer.target].add(state)
+        alive, queue = set(self.final), list(self.final)
+        for state in queue:
+            fresh = sources[state] - alive
+            alive |= fresh
+            queue += sorted(fresh)
+        for trapped, local in self.state_of.items():
+            if trapped not in alive:
+                line = self.spec.regions[self.regions[0]].states[local[0]].line
+                yield Finding("WSL031", line, f"There is no way out of {trapped}.", "Add a way to the end.")
+
+    def _bisimilar(self) -> Iterator[Finding]:
+        """Refines a partition until states of one block answer everything alike: then nobody can tell them apart."""
+        block = dict.fromkeys(self.state_of, 0)
+        while True:
+            signature: dict[str, object] = {}
+            for state in self.state_of:
+                signature[state] = (
+                    block[state],
+                    state in self.final,
+                    tuple(
+                        (a.event, a.effects, a.assigns, a.gives, a.refusal, block[a.target])
+                        for cases in self.answers.values()
+                        for case in cases
+                        if (a := case.get(state))
+                    ),
+                )
+            numbers: dict[object, int] = {}
+            refined = {state: numbers.setdefault(signature[state], len(numbers)) for state in self.state_of}
+            if len(numbers) == len(set(block.values())):
+                break
+            block = refined
+        blocks: dict[int, list[str]] = defaultdict(list)
+        for state, number in block.items():
+            blocks[number].append(state)
+        for alike in blocks.values():
+            for other in alike[1:]:
+                line = self.spec.regions[self.regions[0]].states[self.state_of[other][0]].line
+                yield Finding("WSL032", line, f"{alike[0]} and {other} cannot be told apart.", "Merge them.")
+
+    def _dead_rows(self) -> Iterator[Finding]:
+        for row in self._rows:
+            if row not in self._used_rows:
+                yield Finding("WSL033", row.line, f"This row for {', '.join(row.events)} never answers.", "Remove it.")
+        for coupling in self.spec.couplings:
+            if coupling not in self._used_couplings:
+                yield Finding("WSL033", coupling.line, f"The coupling to {coupling.target} never applies.", "Remove it.")
+
+
+def _refs(value: Value) -> Iterator[Ref]:
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, First):
+        for item in value.values:
+            yield from _refs(item)
+
+
+def compile_profile(spec: Spec, choices: Mapping[str, str] | None = None, profile: str = "reference") -> Flat:
+    """Compiles one profile. Raises `SpecError` when it is structurally wrong, or when `reference` is unsound."""
+    flat = Flat(spec, choices if choices is not None else spec.reference, profile)
+    if profile == "reference" and flat.findings:
+        raise SpecError(flat.findings)
+    return flat

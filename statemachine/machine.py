@@ -1,0 +1,214 @@
+"""The machine: a genuine `transitions.Machine`, built once from a compiled profile, sealed, and shared.
+
+No model is registered with it. `machine.events[name].trigger(connection)` works on any object that has a `state` (the
+name of a product state) and a `case` (its facts as bits); a consultation is one lookup in a precomputed row, and a
+refusal always raises `Refused`, where stock transitions returns False for a failed guard and raises for the rest.
+This is the only module that imports transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, NoReturn, Protocol
+
+import transitions
+
+from .findings import SpecError
+from .flatten import Answer, Flat, compile_profile, name_of
+from .load import load_answers, load_spec
+from .messages import Shape
+from .model import Actor, Kind, Spec
+
+HINT = "The machine is sealed because all connections share it. Change spec/lifecycle.yaml instead."
+
+
+class Model(Protocol):
+    """What the machine can be asked about: a state and a guard case."""
+
+    state: str
+    case: int
+
+
+class Refused(transitions.MachineError):  # type: ignore[misc]
+    """An event is refused in this state; nothing has changed. `answer` says why."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__(f"{answer.event} is refused in {answer.source} ({answer.refusal}, {answer.rule}).")
+
+
+class LifecycleTransition(transitions.Transition):  # type: ignore[misc]
+    """A transition that carries its answer: effects, assignments, rule and line."""
+
+    def __init__(self, *args: Any, answer: Answer, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.answer = answer
+
+
+class LifecycleEvent(transitions.Event):  # type: ignore[misc]
+    """An event whose answer in every state and guard case is precomputed."""
+
+    def __init__(self, name: str, machine: Lifecycle) -> None:
+        super().__init__(name, machine)
+        self._rows: tuple[Mapping[str, Answer], ...] = tuple(machine.flat.answers[name])
+
+    def consult(self, model: Model) -> Answer:
+        """The answer to this event now. Changes nothing. Raises `ValueError` for a state that does not exist."""
+        try:
+            return self._rows[model.case][model.state]
+        except (KeyError, IndexError):
+            raise ValueError(f"{model.state!r} with case {model.case!r} is no state of this lifecycle.") from None
+
+    def trigger(self, model: Model, *args: Any, **kwargs: Any) -> bool:
+        """Moves the model as stock transitions would. Raises `Refused` where the event is refused."""
+        answer = self.consult(model)
+        if answer.refusal is not None:
+            raise Refused(answer)
+        model.state = answer.target
+        return True
+
+    def may(self, model: Model) -> bool:
+        """Whether `trigger` would move the model or have effects now."""
+        return self.consult(model).refusal is None
+
+
+class Lifecycle(transitions.Machine):  # type: ignore[misc]
+    """The lifecycle as a sealed `transitions.Machine`.
+
+    `flat` is the compiled profile that it was made from, `spec` the file behind it. Its states are product states such
+    as `open/flowing/running`, its triggers the events of the spec.
+    """
+
+    event_cls = LifecycleEvent
+    transition_cls = LifecycleTransition
+    _sealed = False
+
+    def __init__(self, flat: Flat, model: Any = None) -> None:
+        self.flat = flat
+        self.spec: Spec = flat.spec
+        self.profile = flat.profile
+        super().__init__(
+            model=model,
+            states=[transitions.State(name, final=name in flat.final) for name in flat.state_of],
+            initial=name_of(flat.states[0]),
+            transitions=transitions_of(flat, with_answer=True),
+            auto_transitions=False,
+            name=f"lifecycle {flat.profile}",
+        )
+        for event in flat.spec.events:
+            if event not in self.events:  # refused everywhere, and still an event
+                self.events[event] = self._create_event(event, self)
+        self.shapes: dict[tuple[int, ...], dict[str, Shape]] = {}  # filled by the connections, one entry a spec version
+        self.due: tuple[Mapping[str, Answer], ...] = tuple(self._due(case) for case in range(flat.cases))
+
+    def _due(self, case: int) -> dict[str, Answer]:
+        """What receive() does in each state: gives something, raises, or waits (a `not_due` refusal)."""
+        gifts = [name for name, event in self.spec.events.items() if event.actor is Actor.GIVEN]
+        due: dict[str, Answer] = {}
+        for state in self.states:
+            answers = [self.flat.answers[event][case][state] for event in gifts]
+            ranked = sorted(answers, key=lambda answer: (answer.refusal is not None, answer.refusal is Kind.NOT_DUE))
+            due[state] = ranked[0]
+        return due
+
+    def seal(self) -> Lifecycle:
+        """Makes the machine immutable: lists become tuples, dicts become views, changing it raises `TypeError`."""
+        for event in self.events.values():
+            for found in event.transitions.values():
+                for transition in found:
+                    for kind in ("prepare", "before", "after", "conditions"):
+                        setattr(transition, kind, tuple(getattr(transition, kind)))
+            event.transitions = MappingProxyType({state: tuple(ts) for state, ts in event.transitions.items()})
+        for state in self.states.values():
+            state.on_enter, state.on_exit = (), ()
+        for kind in ("prepare_event", "finalize_event", "before_state_change", "after_state_change"):
+            setattr(self, kind, ())
+        self.on_exception = self.on_final = ()
+        self.events = MappingProxyType(dict(self.events))
+        self.states = MappingProxyType(dict(self.states))
+        self.models = ()
+        self._sealed = True
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._sealed:
+            self._refuse_change()
+        super().__setattr__(name, value)
+
+    def _refuse_change(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(HINT)
+
+    def add_model(self, model: Any, initial: Any = None) -> None:
+        """Only before sealing: a shared machine keeps no models. Call `machine.events[name].trigger(model)`."""
+        if self._sealed:
+            self._refuse_change()
+        super().add_model(model, initial)
+
+    def add_transition(self, *args: Any, **kwargs: Any) -> None:
+        """Only before sealing."""
+        if self._sealed:
+            self._refuse_change()
+        super().add_transition(*args, **kwargs)
+
+    def add_states(self, *args: Any, **kwargs: Any) -> None:
+        """Only before sealing."""
+        if self._sealed:
+            self._refuse_change()
+        super().add_states(*args, **kwargs)
+
+    def remove_transition(self, *args: Any, **kwargs: Any) -> None:
+        """Never: a lifecycle is changed in its spec."""
+        self._refuse_change()
+
+    def remove_model(self, model: Any) -> None:
+        """Never: there are none."""
+        self._refuse_change()
+
+
+def transitions_of(flat: Flat, *, with_answer: bool = False) -> list[dict[str, Any]]:
+    """The compiled profile in the words of transitions: one transition for each state, event and different answer.
+
+    Facts become conditions, which transitions looks up by name on the model. What stays is an internal transition.
+    """
+    made: list[dict[str, Any]] = []
+    for state in flat.state_of:
+        for event in flat.spec.events:
+            cases = [case for case, answer in flat.guarded(state) if answer.event == event]
+            answers = [flat.answers[event][case][state] for case in cases]
+            alike = len(set(answers)) == 1
+            for case, answer in zip(cases[:1] if alike else cases, answers, strict=False):
+                if answer.refusal is not None:
+                    continue
+                facts = [] if alike else flat.facts_read(event)
+                transition: dict[str, Any] = {
+                    "trigger": event,
+                    "source": state,
+                    "dest": answer.target if answer.moves else None,
+                    "conditions": [name for name, bit in facts if case & bit],
+                    "unless": [name for name, bit in facts if not case & bit],
+                }
+                if with_answer:
+                    transition["answer"] = answer
+                made.append(transition)
+    return made
+
+
+def build(spec: Spec, choices: Mapping[str, str] | None = None, profile: str = "reference") -> Lifecycle:
+    """Compiles one profile of a spec and makes its sealed machine. Raises `SpecError`."""
+    return Lifecycle(compile_profile(spec, choices, profile)).seal()
+
+
+@lru_cache(maxsize=None)
+def lifecycle(profile: str = "reference") -> Lifecycle:
+    """The sealed machine of a profile, made once and shared by all connections.
+
+    `profile` is `reference`, the name of a file in `spec/profiles`, or the path of a YAML file. Raises `LookupError`
+    when there is no such profile and `SpecError` when it is not sound.
+    """
+    spec = load_spec()
+    return build(spec, load_answers(spec, profile), profile)
+
+
+__all__ = ["Lifecycle", "LifecycleEvent", "Refused", "SpecError", "build", "lifecycle", "transitions_of"]
