@@ -16,15 +16,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from . import effects, explain
-from .effects import Effect
-from .errors import ApplicationViolation, Disconnected, ImpossibleEvent
-from .explain import Allowed
-from .flatten import Answer
-from .machine import Lifecycle, LifecycleEvent, lifecycle
-from .messages import Context, Shape, ShapeError
-from .model import Actor, Call, First, Kind, Ref, Value
-from .unread import Unread
+from wslifecycle.statemachine import effects, explain
+from wslifecycle.statemachine.effects import Effect
+from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected, ImpossibleEvent
+from wslifecycle.statemachine.explain import Allowed
+from wslifecycle.statemachine.flatten import Answer
+from wslifecycle.statemachine.machine import Lifecycle, LifecycleEvent, lifecycle
+from wslifecycle.statemachine.messages import Context, Shape, ShapeError
+from wslifecycle.statemachine.model import Actor, Call, First, Kind, Message, Ref, Value
+from wslifecycle.statemachine.unread import Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,18 @@ class Connection:
     `LookupError` for an unknown timer.
     """
 
-    __slots__ = ("_came", "_context", "_machine", "_shapes", "_timeouts", "_unread", "_variables", "_version", "case", "state")
+    __slots__ = (
+        "_came",
+        "_context",
+        "_machine",
+        "_shapes",
+        "_timeouts",
+        "_unread",
+        "_variables",
+        "_version",
+        "case",
+        "state",
+    )
 
     def __init__(
         self,
@@ -75,7 +86,7 @@ class Connection:
             self._timeouts[name] = seconds
         self._shapes = _shapes(machine, self._version)
         self._came: Answer | None = None
-        self.state: str = machine.initial
+        self.state: str = next(iter(machine.states))
         self.case: int = sum(
             1 << bit
             for bit, fact in enumerate(flat.facts)
@@ -94,22 +105,18 @@ class Connection:
         Raises `ApplicationViolation` when the message is unknown, not allowed in this state, or malformed, and
         `Disconnected` when the connection has ended (R32); both leave the connection as it was.
         """
-        kind = message.get("type") if isinstance(message, Mapping) else None
-        declared = self._machine.spec.messages.get(kind) if isinstance(kind, str) else None
-        if declared is None or declared.sender != "app":
-            return self._unknown(message, kind)
-        name = declared.event
-        if declared.event_if and message.get(declared.event_if[0]):
-            name = declared.event_if[1]
+        declared, name = self._meaning(message)
+        if declared is None:
+            return self._unknown(message)
         event = cast(LifecycleEvent, self._machine.events[name])
         flat = self._machine.flat
         if flat.value("C39", "shape_first"):
-            self._shaped(message, declared.type, frozenset(declared.keys))
+            self._shaped(message, declared, frozenset(declared.keys))
         answer = event.consult(self)
         if answer.refusal is not None:
             raise self._refusal(answer, declared.type)
-        used = frozenset(declared.keys) if flat.value("C23", "check") else answer.reads
-        return self._commit(answer, self._shaped(message, declared.type, used))
+        used = frozenset(declared.keys) if flat.value("C23", "check") else _keys_read(answer)
+        return self._commit(answer, self._shaped(message, declared, used))
 
     def app_wants(self) -> Given:
         """The app called `receive()`, or one waits and something happened: the message that is due, or `WAIT`.
@@ -214,20 +221,18 @@ class Connection:
 
     def explain(self, message: Mapping[str, Any]) -> str:
         """What sending this message would do now, or why it may not be sent. Changes nothing."""
-        kind = message.get("type", "nothing") if isinstance(message, Mapping) else "nothing"
-        declared = self._machine.spec.messages.get(kind)
-        if declared is None or declared.sender != "app":
-            return str(self._unknown_text(message, kind))
-        name = declared.event_if[1] if declared.event_if and message.get(declared.event_if[0]) else declared.event
+        declared, name = self._meaning(message)
+        if declared is None:
+            return str(self._unknown_error(message))
         answer = self._machine.flat.answers[name][self.case][self.state]
         if answer.refusal is not None:
-            return str(self._refusal(answer, kind))
+            return str(self._refusal(answer, declared.type))
         try:
-            self._shaped(message, kind, answer.reads)
+            self._shaped(message, declared, _keys_read(answer))
         except ApplicationViolation as error:
             return str(error)
         came = explain.origin(self._machine, answer.rule, answer.lines[0], self._came)
-        return f"{kind} is allowed in {self.state}: {explain.outcome(answer)}\n{came}"
+        return f"{declared.type} is allowed in {self.state}: {explain.outcome(answer)}\n{came}"
 
     def __repr__(self) -> str:
         return f"<Connection {self.state}>"
@@ -289,10 +294,19 @@ class Connection:
             return next((found for item in value.values if (found := self._value(item, given)) is not None), None)
         return value
 
-    def _shaped(self, message: Mapping[str, Any], kind: str, used: frozenset[Any]) -> dict[str, Any]:
-        names = frozenset(key if isinstance(key, str) else key[1] for key in used)
+    def _meaning(self, message: object) -> tuple[Message | None, str]:
+        """The declared message that an app sent and the event that it is; None where the app may send no such thing."""
+        kind = message.get("type") if isinstance(message, Mapping) else None
+        declared = self._machine.spec.messages.get(kind) if isinstance(kind, str) else None
+        if declared is None or declared.sender != "app" or not isinstance(message, Mapping):
+            return None, ""
+        if declared.event_if and message.get(declared.event_if[0]):
+            return declared, declared.event_if[1]
+        return declared, declared.event
+
+    def _shaped(self, message: Mapping[str, Any], declared: Message, used: frozenset[str]) -> dict[str, Any]:
         try:
-            return self._shapes[kind].values(message, names, self._context)
+            return self._shapes[declared.type].values(message, used, self._context)
         except ShapeError as error:
             text = explain.malformed(self._machine, error.text, error.rule, error.line, self._came)
             raise ApplicationViolation(text, rule=error.rule, state=self.state, line=error.line) from None
@@ -311,24 +325,30 @@ class Connection:
             return ImpossibleEvent(text, **about)
         return ApplicationViolation(text, **about)
 
-    def _unknown(self, message: Any, kind: Any) -> tuple[Effect, ...]:
-        error = self._unknown_text(message, kind)
+    def _unknown(self, message: object) -> tuple[Effect, ...]:
+        error = self._unknown_error(message)
         if not self._machine.flat.value(error.rule, "refuse"):
             return ()
         raise error
 
-    def _unknown_text(self, message: Any, kind: Any) -> ApplicationViolation:
-        rule = "C29" if isinstance(kind, str) and kind.startswith("http.") else "C28"
-        line = self._machine.spec.choices[rule].line
+    def _unknown_error(self, message: object) -> ApplicationViolation:
+        rule = "C28"
         if not isinstance(message, Mapping):
             text = f"A message has to be a dict, not {message!r}."
         elif "type" not in message:
             text = "The message has no `type`."
         else:
+            kind = message["type"]
+            rule = "C29" if isinstance(kind, str) and kind.startswith("http.") else "C28"
             text = f"{kind!r} is not a message that an app may send on a websocket."
-        text = f"{text} Allowed now: {self.allowed()}."
-        text = explain.malformed(self._machine, text, rule, line, self._came)
+        line = self._machine.spec.choices[rule].line
+        text = explain.malformed(self._machine, f"{text} Allowed now: {self.allowed()}.", rule, line, self._came)
         return ApplicationViolation(text, rule=rule, state=self.state, line=line)
+
+
+def _keys_read(answer: Answer) -> frozenset[str]:
+    """The keys of the app's message that an answer uses: only these have to have sound values."""
+    return frozenset(key for scope, key in answer.reads if scope == "message")
 
 
 def _version(text: str) -> tuple[int, ...]:

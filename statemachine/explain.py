@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .flatten import Answer
-from .machine import Lifecycle
-from .model import Actor, Call, Kind
+from wslifecycle.statemachine.flatten import Answer
+from wslifecycle.statemachine.machine import Lifecycle
+from wslifecycle.statemachine.model import Actor, Call, Kind
 
 WAITS = "nothing yet"
 
@@ -68,7 +68,9 @@ def refusal(machine: Lifecycle, answer: Answer, case: int, label: str, came: Ans
 
 def malformed(machine: Lifecycle, text: str, rule: str, line: int, came: Answer | None) -> str:
     """The text of an error about the shape of a message."""
-    return "\n".join((f"[{rule}] {text}", "Nothing was sent; the connection is unchanged.", origin(machine, rule, line, came)))
+    return "\n".join(
+        (f"[{rule}] {text}", "Nothing was sent; the connection is unchanged.", origin(machine, rule, line, came))
+    )
 
 
 def origin(machine: Lifecycle, rule: str, line: int, came: Answer | None) -> str:

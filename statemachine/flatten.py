@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from .findings import Finding, SpecError
-from .model import Actor, Call, Coupling, Fact, Fields, First, Kind, Ref, Row, Spec, Value
+from wslifecycle.statemachine.findings import Finding, SpecError
+from wslifecycle.statemachine.model import Actor, Call, Coupling, Fact, Fields, First, Kind, Ref, Row, Spec, Value
 
 State = tuple[str, ...]
 """A product state: one state of each region, in the order of the spec."""
@@ -98,8 +98,8 @@ class Flat:
     def resolve(self, value: Value) -> Value:
         """Puts the answers in the place of `$C..`; what only the run time knows stays a `Ref`."""
         if isinstance(value, Ref) and value.scope in self.choices:
-            values = self.spec.choices[value.scope].answers[self.choices[value.scope]]
-            return self.resolve(values.get(value.key))
+            answer = self.spec.choices[value.scope].answers[self.choices[value.scope]]
+            return self.resolve(answer.get(value.key))
         if isinstance(value, First):
             values = tuple(self.resolve(item) for item in value.values)
             known = tuple(item for item in values if item is not None)
@@ -417,7 +417,9 @@ class Flat:
                 yield Finding("WSL033", row.line, f"This row for {', '.join(row.events)} never answers.", "Remove it.")
         for coupling in self.spec.couplings:
             if coupling not in self._used_couplings:
-                yield Finding("WSL033", coupling.line, f"The coupling to {coupling.target} never applies.", "Remove it.")
+                yield Finding(
+                    "WSL033", coupling.line, f"The coupling to {coupling.target} never applies.", "Remove it."
+                )
 
 
 def _refs(value: Value) -> Iterator[Ref]:

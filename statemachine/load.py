@@ -13,10 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from . import effects as effect_types
-from .findings import SpecError
-from .messages import CONSTRAINTS, TYPES
-from .model import (
+from wslifecycle.statemachine import effects as effect_types
+from wslifecycle.statemachine.findings import SpecError
+from wslifecycle.statemachine.messages import CONSTRAINTS, TYPES
+from wslifecycle.statemachine.model import (
     Actor,
     Call,
     Choice,
@@ -42,8 +42,8 @@ from .model import (
     Value,
     When,
 )
-from .properties import PropertyError, parse
-from .source import Map, Source, names
+from wslifecycle.statemachine.properties import PropertyError, parse
+from wslifecycle.statemachine.source import Map, Source, names
 
 SHAPES: dict[str, dict[str, str]] = {
     "spec": {
@@ -119,7 +119,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "says": "str",
         "rule": "str",
         "refuse": "any",
-        **{option: "any?" for option in sorted({o for options in CONSTRAINTS.values() for o in options})},
+        **dict.fromkeys(sorted({o for options in CONSTRAINTS.values() for o in options}), "any?"),
     },
     "choice": {"about": "str", "reference": "str", "answers": "map"},
     "rule": {"level": "str", "doc": "str", "says": "str", "heading": "str?", "section": "str?"},
@@ -266,7 +266,7 @@ class _Loader:
         answers: dict[str, Mapping[str, Value]] = {}
         for answer, values in value["answers"].items():
             line = value["answers"].lines[answer]
-            given = self.source.shape(values, f"answer {answer} of {name}", line, {k: "any" for k in values or {}})
+            given = self.source.shape(values, f"answer {answer} of {name}", line, dict.fromkeys(values or {}, "any"))
             answers[answer] = {key: self.value(item, given.lines[key]) for key, item in given.items()}
         if value["reference"] not in answers:
             known = ", ".join(answers) or "nothing"
@@ -353,9 +353,7 @@ class _Loader:
         value = self.shaped("constraints", name, "constraint")
         self.number(value["rule"], value.line)
         options = {
-            key: self.value(item, value.line)
-            for key, item in value.items()
-            if key not in ("says", "rule", "refuse")
+            key: self.value(item, value.line) for key, item in value.items() if key not in ("says", "rule", "refuse")
         }
         if name not in CONSTRAINTS:
             self.unknown("constraint", name, value.line, CONSTRAINTS)

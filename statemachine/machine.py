@@ -9,17 +9,17 @@ This is the only module that imports transitions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol
 
 import transitions
 
-from .findings import SpecError
-from .flatten import Answer, Flat, compile_profile, name_of
-from .load import load_answers, load_spec
-from .messages import Shape
-from .model import Actor, Kind, Spec
+from wslifecycle.statemachine.findings import SpecError
+from wslifecycle.statemachine.flatten import Answer, Flat, compile_profile, name_of
+from wslifecycle.statemachine.load import load_answers, load_spec
+from wslifecycle.statemachine.messages import Shape
+from wslifecycle.statemachine.model import Actor, Kind, Spec
 
 HINT = "The machine is sealed because all connections share it. Change spec/lifecycle.yaml instead."
 
@@ -31,7 +31,7 @@ class Model(Protocol):
     case: int
 
 
-class Refused(transitions.MachineError):  # type: ignore[misc]
+class Refused(transitions.MachineError):
     """An event is refused in this state; nothing has changed. `answer` says why."""
 
     def __init__(self, answer: Answer) -> None:
@@ -39,7 +39,7 @@ class Refused(transitions.MachineError):  # type: ignore[misc]
         super().__init__(f"{answer.event} is refused in {answer.source} ({answer.refusal}, {answer.rule}).")
 
 
-class LifecycleTransition(transitions.Transition):  # type: ignore[misc]
+class LifecycleTransition(transitions.Transition):
     """A transition that carries its answer: effects, assignments, rule and line."""
 
     def __init__(self, *args: Any, answer: Answer, **kwargs: Any) -> None:
@@ -47,7 +47,7 @@ class LifecycleTransition(transitions.Transition):  # type: ignore[misc]
         self.answer = answer
 
 
-class LifecycleEvent(transitions.Event):  # type: ignore[misc]
+class LifecycleEvent(transitions.Event):
     """An event whose answer in every state and guard case is precomputed."""
 
     def __init__(self, name: str, machine: Lifecycle) -> None:
@@ -61,7 +61,7 @@ class LifecycleEvent(transitions.Event):  # type: ignore[misc]
         except (KeyError, IndexError):
             raise ValueError(f"{model.state!r} with case {model.case!r} is no state of this lifecycle.") from None
 
-    def trigger(self, model: Model, *args: Any, **kwargs: Any) -> bool:
+    def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
         """Moves the model as stock transitions would. Raises `Refused` where the event is refused."""
         answer = self.consult(model)
         if answer.refusal is not None:
@@ -74,7 +74,7 @@ class LifecycleEvent(transitions.Event):  # type: ignore[misc]
         return self.consult(model).refusal is None
 
 
-class Lifecycle(transitions.Machine):  # type: ignore[misc]
+class Lifecycle(transitions.Machine):
     """The lifecycle as a sealed `transitions.Machine`.
 
     `flat` is the compiled profile that it was made from, `spec` the file behind it. Its states are product states such
@@ -120,15 +120,19 @@ class Lifecycle(transitions.Machine):  # type: ignore[misc]
                 for transition in found:
                     for kind in ("prepare", "before", "after", "conditions"):
                         setattr(transition, kind, tuple(getattr(transition, kind)))
-            event.transitions = MappingProxyType({state: tuple(ts) for state, ts in event.transitions.items()})
+            frozen = {state: tuple(found) for state, found in event.transitions.items()}
+            _replace(event, transitions=MappingProxyType(frozen))
         for state in self.states.values():
-            state.on_enter, state.on_exit = (), ()
-        for kind in ("prepare_event", "finalize_event", "before_state_change", "after_state_change"):
-            setattr(self, kind, ())
-        self.on_exception = self.on_final = ()
-        self.events = MappingProxyType(dict(self.events))
-        self.states = MappingProxyType(dict(self.states))
-        self.models = ()
+            _replace(state, on_enter=(), on_exit=())
+        _replace(
+            self,
+            **dict.fromkeys(("prepare_event", "finalize_event", "before_state_change", "after_state_change"), ()),
+            on_exception=(),
+            on_final=(),
+            events=MappingProxyType(dict(self.events)),
+            states=MappingProxyType(dict(self.states)),
+            models=(),
+        )
         self._sealed = True
         return self
 
@@ -167,6 +171,12 @@ class Lifecycle(transitions.Machine):  # type: ignore[misc]
         self._refuse_change()
 
 
+def _replace(target: object, **values: Any) -> None:
+    """Sets attributes to values of other types than transitions declares: what was a list cannot grow any more."""
+    for name, value in values.items():
+        setattr(target, name, value)
+
+
 def transitions_of(flat: Flat, *, with_answer: bool = False) -> list[dict[str, Any]]:
     """The compiled profile in the words of transitions: one transition for each state, event and different answer.
 
@@ -200,7 +210,7 @@ def build(spec: Spec, choices: Mapping[str, str] | None = None, profile: str = "
     return Lifecycle(compile_profile(spec, choices, profile)).seal()
 
 
-@lru_cache(maxsize=None)
+@cache
 def lifecycle(profile: str = "reference") -> Lifecycle:
     """The sealed machine of a profile, made once and shared by all connections.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .model import Constraint, Key, Message
+from wslifecycle.statemachine.model import Constraint, Key, Message
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(rb"[^\x00\r\n]*")
@@ -241,7 +241,9 @@ class Shape:
             raw = message.get(name, _MISSING)
             if older and raw is not _MISSING and raw is not None:
                 if key.before == "refused":
-                    raise ShapeError(f"{kind} has `{name}`, which came with spec version {key.since}.", key.rule, key.line)
+                    raise ShapeError(
+                        f"{kind} has `{name}`, which came with spec version {key.since}.", key.rule, key.line
+                    )
                 raw = _MISSING
             if raw is _MISSING or (raw is None and null_is_default):
                 if key.required:

@@ -325,4 +325,4 @@ class Spec:
         rule = self.rules[number]
         if rule.doc.startswith("RFC"):
             return f"Rule {number}, {rule.doc} section {rule.place}"
-        return f"Rule {number}, {rule.doc}, \"{rule.place}\""
+        return f'Rule {number}, {rule.doc}, "{rule.place}"'

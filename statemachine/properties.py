@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .flatten import Answer, Flat, name_of
-from .model import Kind, Property
+from wslifecycle.statemachine.flatten import Answer, Flat, name_of
+from wslifecycle.statemachine.model import Kind, Property
 
 _WORDS = re.compile(r"\s*([A-Za-z_]+=[A-Za-z_]+|[A-Za-z_]+|[()])")
 

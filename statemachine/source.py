@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import yaml
 
-from .findings import Finding, SpecError
+from wslifecycle.statemachine.findings import Finding, SpecError
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PREFIX = "tag:yaml.org,2002:"
@@ -114,12 +114,11 @@ class Source:
         if not isinstance(value, Map):
             self.report("WSL006", getattr(value, "line", line), f"{name} has to be a mapping.", "Write {key: value}.")
             value = Map(line)
+        assert isinstance(value, Map)
         for key in list(value):
             if key not in keys:
                 known = ", ".join(keys)
-                self.report(
-                    "WSL004", value.lines[key], f"{name} has no key `{key}`.", f"Remove it; it knows {known}."
-                )
+                self.report("WSL004", value.lines[key], f"{name} has no key `{key}`.", f"Remove it; it knows {known}.")
                 del value[key]
         for key, kind in keys.items():
             if key not in value:

@@ -37,7 +37,7 @@ assert Door.opened in door.configuration
 assert wslifecycle.lifecycle()
 assert wslifecycle.load_spec()
 connection = wslifecycle.Connection(spec_version="2.5")
-assert connection.app_wants()["type"] == "websocket.connect"
+assert connection.app_wants().message["type"] == "websocket.connect"
 assert connection.app_sent({"type": "websocket.accept"})
 """
 

@@ -6,11 +6,11 @@ Importing this package pulls in transitions and PyYAML and nothing else; the run
 are imported by whoever uses them.
 """
 
-from .statemachine.connection import WAIT, Connection, Given
-from .statemachine.errors import ApplicationViolation, Disconnected, ImpossibleEvent
-from .statemachine.findings import Finding, SpecError
-from .statemachine.load import load_spec
-from .statemachine.machine import Lifecycle, Refused, lifecycle
+from wslifecycle.statemachine.connection import WAIT, Connection, Given
+from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected, ImpossibleEvent
+from wslifecycle.statemachine.findings import Finding, SpecError
+from wslifecycle.statemachine.load import load_spec
+from wslifecycle.statemachine.machine import Lifecycle, Refused, lifecycle
 
 __version__ = "0.1.0"
 

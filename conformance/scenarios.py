@@ -1,0 +1,244 @@
+"""The hand-written traces of `spec/scenarios/`: what an app and a peer do, and what each of them has to see.
+
+They were written from the documents and not from the machine, so they can judge it. A scenario is a list of acts: one
+stimulus and everything that it brings about, on both sides. A driver carries out the stimulus on something real and
+reports what was seen; `differences` compares. Nothing may be missing and nothing may be added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from wslifecycle.statemachine.source import Map, Source
+
+STIMULI = (
+    "app asks",
+    "app cancels",
+    "app sends",
+    "app returns",
+    "app raises",
+    "peer sends",
+    "peer closes",
+    "peer ends",
+    "peer vanishes",
+    "peer violates",
+    "server shuts down",
+    "time passes",
+)
+OBSERVATIONS = ("app gets", "app waits", "send raises", "peer sees")
+
+VIOLATIONS = {"bad_utf8": 1007, "bad_close_reason": 1007, "too_big": 1009}
+"""The close code that a kind of `peer violates` is reported with by a codec; all others are 1002 (W3 - W11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cite:
+    """The sentence of a document that a scenario comes from."""
+
+    doc: str
+    place: str
+    rule: str
+    says: str
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one act brought about: messages the app was given, what the peer saw, whether `send()` raised."""
+
+    app: list[dict[str, Any]] = field(default_factory=list)
+    peer: list[dict[str, Any]] = field(default_factory=list)
+    raised: str | None = None
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One stimulus and what has to come of it. `waits`: a `receive()` is left unanswered."""
+
+    stimulus: str
+    value: Any
+    app: tuple[dict[str, Any], ...]
+    peer: tuple[dict[str, Any], ...]
+    raises: str | None
+    waits: bool
+    line: int
+
+    def __str__(self) -> str:
+        return self.stimulus if self.value is None else f"{self.stimulus} {_short(self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A trace with the scope that it runs in. `assumes`: the choices whose reference answer it relies on."""
+
+    name: str
+    title: str
+    cites: tuple[Cite, ...]
+    assumes: tuple[str, ...]
+    spec_version: str
+    extensions: tuple[str, ...]
+    subprotocols: tuple[str, ...]
+    acts: tuple[Act, ...]
+    file: str
+    line: int
+
+
+@lru_cache(maxsize=1)
+def load_scenarios() -> Mapping[str, Scenario]:
+    """All scenarios that come with the package, by name. Raises `SpecError` where a file is not sound."""
+    folder = resources.files("wslifecycle") / "spec" / "scenarios"
+    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
+    found: dict[str, Scenario] = {}
+    for entry in files:
+        for scenario in read(entry.read_text(encoding="utf-8"), f"spec/scenarios/{entry.name}"):
+            if scenario.name in found:
+                raise ValueError(f"{scenario.file}:{scenario.line}: there is another scenario {scenario.name}.")
+            found[scenario.name] = scenario
+    return found
+
+
+def read(text: str, file: str) -> Iterator[Scenario]:
+    """The scenarios of one file."""
+    source = Source(text, file)
+    root = source.shape(source.root, "the file", 1, {"scenarios": "list"})
+    for entry in root["scenarios"]:
+        keys = {"name": "str", "title": "str", "cites": "list", "steps": "list", "assumes": "names?", "scope": "map?"}
+        value = source.shape(entry, "a scenario", root.line, keys)
+        scope = value.get("scope", {})
+        acts = tuple(_acts(source, value["steps"]))
+        source.check()
+        yield Scenario(
+            value["name"],
+            value["title"],
+            tuple(Cite(c["doc"], c.get("heading") or c["section"], c["rule"], c["says"]) for c in value["cites"]),
+            tuple(value.get("assumes", ())),
+            scope.get("spec_version", "2.5"),
+            tuple(scope.get("extensions", ())),
+            tuple(scope.get("subprotocols", ())),
+            acts,
+            file,
+            value.line,
+        )
+
+
+def _acts(source: Source, steps: list[Any]) -> Iterator[Act]:
+    """Groups the steps: a stimulus and the observations that follow it."""
+    groups: list[tuple[str, Any, int, list[tuple[str, Any]]]] = []
+    for step in steps:
+        if not isinstance(step, Map) or len(step) != 1:
+            source.report("WSL006", getattr(step, "line", 1), "A step is a mapping of one key.", "Split it.")
+            continue
+        ((name, value),) = step.items()
+        if name in STIMULI:
+            groups.append((name, value, step.line, []))
+        elif name in OBSERVATIONS and groups:
+            groups[-1][3].append((name, value))
+        else:
+            source.report("WSL011", step.line, f"There is no step `{name}`.", f"Write {', '.join(STIMULI)}.")
+    for name, value, line, seen in groups:
+        yield Act(
+            name,
+            message(value) if name == "app sends" else data(value) if name == "peer sends" else value,
+            tuple(message(v) for k, v in seen if k == "app gets"),
+            tuple(_peer(v) for k, v in seen if k == "peer sees"),
+            next((v for k, v in seen if k == "send raises"), None),
+            any(k == "app waits" for k, _ in seen),
+            line,
+        )
+
+
+def message(written: Mapping[str, Any]) -> dict[str, Any]:
+    """An ASGI message as it is written in a scenario: text stands for latin-1 bytes where ASGI wants bytes."""
+    made = dict(written)
+    for key in ("bytes", "body"):
+        if isinstance(made.get(key), str):
+            made[key] = made[key].encode("latin-1")
+    if isinstance(made.get("headers"), list):
+        made["headers"] = [_field(pair) for pair in made["headers"]]
+    return made
+
+
+def data(written: Mapping[str, Any]) -> str | bytes:
+    """A data message of the peer: text or bytes."""
+    return str(written["text"]) if "text" in written else str(written["bytes"]).encode("latin-1")
+
+
+def _field(pair: Any) -> Any:
+    return tuple(item.encode("latin-1") if isinstance(item, str) else item for item in pair)
+
+
+def _peer(written: Any) -> dict[str, Any]:
+    """What the peer sees, in the form that drivers report: `{"end": True}`, `{"close": {...}}`, ..."""
+    if written == "end":
+        return {"end": True}
+    ((kind, value),) = written.items()
+    if kind in ("bytes", "chunk"):
+        return {kind: value.encode("latin-1")}
+    return {kind: message(value) if isinstance(value, Mapping) else value}
+
+
+# ------------------------------------------------------------------------------------------------ comparing
+
+
+def differences(act: Act, seen: Seen) -> Iterator[str]:
+    """What was seen otherwise than the scenario says; nothing when it agrees."""
+    if seen.raised != act.raises:
+        yield f"send() {_raising(seen.raised)}, not {_raising(act.raises)}"
+    yield from _sequence("the app got", act.app, seen.app, _same_message)
+    yield from _sequence("the peer saw", act.peer, seen.peer, same_on_the_wire)
+    if act.waits and not seen.waiting:
+        yield "no receive() waits any more"
+
+
+def _sequence(who: str, wanted: Any, seen: Any, same: Any) -> Iterator[str]:
+    for position in range(max(len(wanted), len(seen))):
+        if position >= len(seen):
+            yield f"{who} nothing instead of {_short(wanted[position])}"
+        elif position >= len(wanted):
+            yield f"{who} {_short(seen[position])} on top"
+        elif not same(wanted[position], seen[position]):
+            yield f"{who} {_short(seen[position])} instead of {_short(wanted[position])}"
+
+
+def _same_message(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """Keys that are None count as missing (R26)."""
+    return dict(wanted) == {key: value for key, value in seen.items() if value is not None}
+
+
+def same_on_the_wire(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """A handshake names its subprotocol; headers that are written have to be among those sent, in their order."""
+    ((kind, value),) = wanted.items()
+    if kind not in seen:
+        return False
+    got = seen[kind]
+    if not isinstance(value, Mapping):
+        return bool(value == got)
+    if kind == "handshake" and value.get("subprotocol") != got.get("subprotocol"):
+        return False
+    if kind == "close":
+        return (value.get("code"), value.get("reason", "")) == (got.get("code"), got.get("reason", ""))
+    sent = iter(got.get("headers", ()))
+    if not all(any(field == other for other in sent) for field in value.get("headers", ())):
+        return False
+    return all(got.get(key) == item for key, item in value.items() if key not in ("headers", "subprotocol"))
+
+
+def _raising(kind: str | None) -> str:
+    return f"raised {kind}" if kind else "did not raise"
+
+
+def _short(value: Any) -> str:
+    """A message or an observation in one line: `websocket.close code=1000`, `close 1000`."""
+    if isinstance(value, Mapping) and "type" in value:
+        rest = " ".join(f"{key}={item!r}" for key, item in value.items() if key != "type" and item is not None)
+        return f"{value['type']} {rest}".rstrip()
+    if isinstance(value, Mapping):
+        return ", ".join(key if item is True else f"{key} {_short(item)}".rstrip() for key, item in value.items())
+    return repr(value)
+
+
+short = _short
