@@ -12,7 +12,7 @@ and no lock, so it can be driven from asyncio, trio, threads or a test.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -44,7 +44,8 @@ class Connection:
 
     `spec_version`, `extensions` and `subprotocols` are those of the scope. `timeouts` overrides the seconds of the
     spec's timers by name (None switches one off), `unread` its bounds (messages, bytes; None: no bound). `machine` is
-    another profile than `reference`. Raises `ValueError` for a `spec_version` that is not a version number and
+    another profile than `reference`; `observe` is called with every answer of the machine, obeyed or refused, before it
+    takes effect, and can only watch. Raises `ValueError` for a `spec_version` that is not a version number and
     `LookupError` for an unknown timer.
     """
 
@@ -52,6 +53,7 @@ class Connection:
         "_came",
         "_context",
         "_machine",
+        "_observe",
         "_shapes",
         "_timeouts",
         "_unread",
@@ -70,6 +72,7 @@ class Connection:
         timeouts: Mapping[str, float | None] | None = None,
         unread: tuple[int | None, int | None] | None = None,
         machine: Lifecycle | None = None,
+        observe: Callable[[Answer], None] | None = None,
     ) -> None:
         machine = machine or lifecycle()
         flat = machine.flat
@@ -85,6 +88,7 @@ class Connection:
                 raise LookupError(f"There is no timer {name!r}. There are {', '.join(self._timeouts)}.")
             self._timeouts[name] = seconds
         self._shapes = _shapes(machine, self._version)
+        self._observe = observe
         self._came: Answer | None = None
         self.state: str = next(iter(machine.states))
         self.case: int = sum(
@@ -251,6 +255,8 @@ class Connection:
 
     def _commit(self, answer: Answer, given: Mapping[str, Any]) -> tuple[Effect, ...]:
         """Moves to the answer's target, assigns its variables and builds its effects."""
+        if self._observe is not None:
+            self._observe(answer)
         done = self._carry_out(answer.effects, given)
         for name, fields in answer.assigns:
             self._variables[name] = {key: self._value(value, given) for key, value in fields}
@@ -317,6 +323,8 @@ class Connection:
     # ---------------------------------------------------------------------------------------- refusals
 
     def _refusal(self, answer: Answer, label: str) -> Exception:
+        if self._observe is not None:
+            self._observe(answer)
         text = explain.refusal(self._machine, answer, self.case, label, self._came)
         about: dict[str, Any] = {"rule": answer.rule, "state": self.state, "line": answer.lines[0]}
         if answer.refusal is Kind.DISCONNECTED:

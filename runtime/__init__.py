@@ -1,0 +1,1 @@
+"""Carries out on asyncio and wsproto what the machine decides, and decides nothing itself."""
