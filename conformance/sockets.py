@@ -2,7 +2,7 @@
 
 The peer is the `websockets` library's client protocol over a plain TCP connection: it builds the handshake, judges the
 server's answer and parses every frame; what it would send by itself (its answer to a Close) is held back, because here
-the scenario says what the peer does. The app is one coroutine that does what the driver tells it. Every wait is bounded.
+the scenario says what the peer does. The app is one coroutine that does what the driver says. Every wait is bounded.
 """
 
 from __future__ import annotations
@@ -274,14 +274,21 @@ async def driven(
 
 
 async def run(
-    scenario: Scenario, machine: Lifecycle | None = None, observe: Callable[[Answer], None] | None = None
+    scenario: Scenario,
+    machine: Lifecycle | None = None,
+    observe: Callable[[Answer], None] | None = None,
+    watch: Callable[[Act, Seen], None] = lambda act, seen: None,
 ) -> list[str]:
-    """Runs a whole scenario over a socket; returns the differences, each with its place. Empty: it agrees."""
+    """Runs a whole scenario over a socket; returns the differences, each with its place. Empty: it agrees.
+
+    `observe` is called with every answer of the machine, `watch` after every act with what both sides saw.
+    """
     found: list[str] = []
     async with driven(scenario, machine, observe) as sockets:
         for act in scenario.acts:
-            for difference in differences(act, await sockets.do(act)):
-                found.append(f"{scenario.file}:{act.line}: after `{act}` {difference}")
+            seen = await sockets.do(act)
+            watch(act, seen)
+            found += (f"{scenario.file}:{act.line}: after `{act}` {text}" for text in differences(act, seen))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle
@@ -135,22 +136,26 @@ def events_of(machine: Lifecycle, name: str) -> list[str]:
     return found
 
 
-def explain_event(machine: Lifecycle, event: str, state: str) -> Iterator[str]:
-    """What one event does in one state, in every guard case that matters."""
+def explain_event(machine: Lifecycle, event: str, states: Iterable[str]) -> Iterator[str]:
+    """What one event does in these states, in every guard case that matters; states that answer alike stand together."""
     spec = machine.spec
     facts = machine.flat.facts_read(event)
-    answers = [(case, answer) for case, answer in machine.flat.guarded(state) if answer.event == event]
-    alike = len({answer for _, answer in answers}) == 1
-    for case, answer in answers[:1] if alike else answers:
-        said = ", ".join(name if case & bit else f"not {name}" for name, bit in facts)
-        yield f"{spec.events[event].label} in {state}{'' if alike or not said else f' ({said})'}: {outcome(answer)}"
-        for line in answer.lines or (1,):
-            yield f"  {place(machine, line)}"
-        yield f"  {spec.cite(answer.rule)}"
-        if answer.rule in spec.rules:
-            yield f"  {spec.rules[answer.rule].says}"
+    groups: dict[tuple[str, str, str, tuple[int, ...]], tuple[list[str], int, Answer]] = {}
+    for state in states:
+        found = [(case, answer) for case, answer in machine.flat.guarded(state) if answer.event == event]
+        alike = len({answer for _, answer in found}) == 1
+        for case, answer in found[:1] if alike else found:
+            given = "" if alike else ", ".join(name if case & bit else f"not {name}" for name, bit in facts)
+            key = (given, outcome(answer), answer.rule, answer.lines)
+            groups.setdefault(key, ([], case, answer))[0].append(state)
+    for (given, does, number, lines), (alike_states, case, answer) in groups.items():
+        yield f"{spec.events[event].label}{f' ({given})' if given else ''}: {does}"
+        yield f"  in {', '.join(alike_states)}"
+        says = f" {spec.rules[number].says}" if number in spec.rules else ""
+        yield f"  {spec.cite(number).rstrip('.')}.{says}"
+        yield f"  {', '.join(place(machine, line) for line in lines)}"
         if answer.refusal is Kind.VIOLATION:
-            yield f"  Allowed now: {allowed(machine, state, case)}."
+            yield f"  Allowed there: {allowed(machine, answer.source, case)}."
 
 
 def explain_number(machine: Lifecycle, number: str) -> Iterator[str]:
@@ -179,3 +184,28 @@ def explain_number(machine: Lifecycle, number: str) -> Iterator[str]:
     for declared in spec.properties.values():
         if declared.rule == number:
             yield f"  property {declared.name}: {declared.holds}"
+
+
+def answers(machine: Lifecycle, events: Iterable[str], state: str) -> Iterator[Answer]:
+    """The different answers to these events in a state."""
+    wanted = set(events)
+    return (answer for answer in machine.flat.distinct(state) if answer.event in wanted)
+
+
+def row(machine: Lifecycle, state: str) -> dict[str, Any]:
+    """One state of `wslifecycle table`: what the app may send, what `receive()` gives, what else leads on from here."""
+    everything = machine.flat.fixed
+    unread = machine.flat.cases - 1
+    others: dict[str, list[str]] = {}
+    for answer in machine.flat.distinct(state):
+        if answer.moves and not machine.spec.events[answer.event].message:
+            others.setdefault(answer.target, []).append(answer.event)
+    return {
+        "state": state,
+        "says": situation(machine, state),
+        "final": state in machine.flat.final,
+        "send": list(allowed(machine, state, everything).send),
+        "receive": allowed(machine, state, everything).receive,
+        "receive_unread": allowed(machine, state, unread).receive,
+        "others": others,
+    }

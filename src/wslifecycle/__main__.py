@@ -1,0 +1,169 @@
+"""The command line: `wslifecycle draw | table | explain | demo`, also as `python -m wslifecycle`.
+
+Exit status: 0 pass, 1 verdict (a spec that is not sound, a picture that drifted, a conversation that went otherwise),
+2 misuse. Needs the extra `cli` (click and rich).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+try:
+    import click
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as missing:
+    print(f"The command line needs {missing.name}: pip install 'wslifecycle[cli]'", file=sys.stderr)
+    raise SystemExit(2) from None
+
+from wslifecycle import __version__
+from wslifecycle.statemachine import explain as words
+from wslifecycle.statemachine.findings import CODES, SpecError
+from wslifecycle.statemachine.flatten import Answer
+from wslifecycle.statemachine.load import load_answers, load_spec
+from wslifecycle.statemachine.machine import Lifecycle, build, lifecycle
+
+
+class Commands(click.Group):
+    """Turns what the library raises into a message and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command: a `SpecError` is a verdict, a name that does not exist is misuse."""
+        try:
+            return super().invoke(ctx)
+        except SpecError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(1)
+        except (LookupError, OSError, ValueError) as error:
+            raise click.UsageError(str(error.args[0] if isinstance(error, LookupError) else error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(version)s")
+def main() -> None:
+    """The ASGI WebSocket lifecycle as a state machine: look at it, ask it, watch it."""
+
+
+def _machine_options(command: Any) -> Any:
+    spec = click.option("--spec", type=click.Path(exists=True, dir_okay=False), help="A spec of your own.")
+    profile = click.option(
+        "--profile", default="reference", show_default=True, help="A profile: its name, or a .yaml file of answers."
+    )
+    return profile(spec(command))
+
+
+def _machine(profile: str, spec: str | None) -> Lifecycle:
+    if spec is None:
+        return lifecycle(profile)
+    loaded = load_spec(spec)
+    return build(loaded, load_answers(loaded, profile), profile)
+
+
+def _console() -> Console:
+    """Colour only on a terminal; elsewhere a width at which no table is squeezed."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160, color_system=None)
+
+
+# ------------------------------------------------------------------------------------------------ table
+
+
+@main.command()
+@_machine_options
+@click.option("--state", default="*", help="Only states that match, such as `open` or `open/flowing`.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def table(profile: str, spec: str | None, state: str, as_json: bool) -> None:
+    """Who may do what in each state.
+
+    For a server that advertises the denial response and spec version 2.5 under the given profile.
+    """
+    machine = _machine(profile, spec)
+    rows = [words.row(machine, name) for name in words.matching(machine, state)]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    shown = Table(title=f"{machine.spec.title}, profile {machine.profile}", title_justify="left")
+    for column in ("state", "the app may send", "receive() gives", "what else leads on"):
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        gives = row["receive"] or "nothing: it waits"
+        if row["receive_unread"] and row["receive_unread"] != row["receive"]:
+            gives = f"{row['receive_unread']} while one is unread, then {gives}"
+        others = "\n".join(f"{', '.join(events)} -> {target}" for target, events in row["others"].items())
+        shown.add_row(row["state"], "\n".join(row["send"]) or "nothing", gives, others)
+    _console().print(shown)
+
+
+# ------------------------------------------------------------------------------------------------ explain
+
+
+@main.command()
+@click.argument("what")
+@_machine_options
+@click.option(
+    "--state", default="*", help="Where: `open`, `open/flowing`, `closing/ended/left`; everywhere if left out."
+)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def explain(what: str, profile: str, spec: str | None, state: str, as_json: bool) -> None:
+    """Say what WHAT means: a message or event in a state, a rule (R20), a choice (C9) or a finding (WSL020)."""
+    if what in CODES:
+        click.echo(json.dumps({what: CODES[what]}) if as_json else f"{what}: {CODES[what]}")
+        return
+    machine = _machine(profile, spec)
+    if what in machine.spec.rules or what in machine.spec.choices:
+        lines = list(words.explain_number(machine, what))
+        click.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines))
+        return
+    events, states = words.events_of(machine, what), words.matching(machine, state)
+    if as_json:
+        click.echo(
+            json.dumps([_plain(answer) for s in states for answer in words.answers(machine, events, s)], indent=2)
+        )
+        return
+    for event in events:
+        click.echo("\n".join(words.explain_event(machine, event, states)))
+
+
+def _plain(answer: Answer) -> dict[str, Any]:
+    return {
+        "event": answer.event,
+        "state": answer.source,
+        "target": answer.target,
+        "refused": answer.refusal,
+        "ignored": answer.ignored,
+        "effects": [call.effect for call in answer.effects],
+        "rule": answer.rule,
+        "lines": answer.lines,
+    }
+
+
+# ------------------------------------------------------------------------------------------------ demo
+
+
+@main.command()
+@click.argument("scenarios", nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/demo"),
+    show_default=True,
+    help="Where the pictures go.",
+)
+@click.pass_context
+def demo(ctx: click.Context, scenarios: tuple[str, ...], output: Path) -> None:
+    """Watch short conversations between a real client and a real app over a real socket.
+
+    Name SCENARIOS of spec/scenarios to watch others. Exits with 1 when one goes otherwise than its scenario says.
+    """
+    from wslifecycle.conformance.demo import demo as tell
+
+    if not tell(_console(), output, scenarios):
+        ctx.exit(1)
+
+
+if __name__ == "__main__":
+    main()

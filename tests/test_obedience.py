@@ -1,0 +1,235 @@
+"""The machine is obeyed: on a copy of the YAML a changed answer or a removed row changes what a real client sees.
+
+And nothing else remembers the lifecycle: the source of the connection and of the runtime holds no flag.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from wslifecycle.runtime.shell import App, serve
+from wslifecycle.statemachine.findings import SpecError
+from wslifecycle.statemachine.load import load_spec
+from wslifecycle.statemachine.machine import Lifecycle, build
+
+ROOT = Path(__file__).parent.parent
+HTTP_500 = "The app returns before any reply., reference: http_500"
+YAML = (ROOT / "spec" / "lifecycle.yaml").read_text()
+
+
+def machine_from(tmp_path: Path, *edits: tuple[str, str], profile: str = "reference") -> Lifecycle:
+    """The machine of a copy of the real spec in which these texts were replaced, each exactly once."""
+    text = YAML
+    for old, new in edits:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    copy = tmp_path / "lifecycle.yaml"
+    copy.write_text(text)
+    spec = load_spec(copy)
+    return build(spec, spec.reference, profile)
+
+
+def seen_by_client(app: App, machine: Lifecycle) -> str:
+    """What a client of the websockets library sees: `HTTP 403`, `Close 1000`, or a message."""
+
+    async def visit() -> str:
+        server = await serve(app, machine=machine)
+        port = server.sockets[0].getsockname()[1]
+        try:
+            async with asyncio.timeout(5), connect(f"ws://127.0.0.1:{port}/", proxy=None) as client:
+                await client.send("hello")
+                async with asyncio.timeout(0.5):
+                    return f"message {await client.recv()!r}"
+        except InvalidStatus as refused:
+            return f"HTTP {refused.response.status_code}"
+        except ConnectionClosed as closed:
+            return f"Close {closed.rcvd.code if closed.rcvd else None}"
+        except TimeoutError:
+            return "nothing"
+        finally:
+            server.close()
+
+    return asyncio.run(visit())
+
+
+async def returns_after_accept(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+
+
+async def returns_at_once(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+
+
+async def echoes(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def closes_twice(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.accept"})
+    await receive()
+    await receive()
+    await send({"type": "websocket.send", "text": "still here"})
+
+
+class TestAnAnswerThatIsChanged:
+    @pytest.mark.parametrize(
+        ("app", "edit", "before", "after"),
+        [
+            (returns_after_accept, ("reference: close_1000", "reference: close_1011"), "Close 1000", "Close 1011"),
+            (
+                returns_at_once,
+                (HTTP_500, HTTP_500.replace("http_500", "http_403")),
+                "HTTP 500",
+                "HTTP 403",
+            ),
+        ],
+        ids=["C2", "C4"],
+    )
+    def test_changes_what_a_client_sees(
+        self, tmp_path: Path, app: App, edit: tuple[str, str], before: str, after: str
+    ) -> None:
+        assert seen_by_client(app, machine_from(tmp_path)) == before
+        assert seen_by_client(app, machine_from(tmp_path, edit)) == after
+
+
+COUPLING = "  - {region: inbox, from: waiting, to: flowing, while: {wire: open}, rule: R20}\n"
+
+
+class TestARowThatIsRemoved:
+    def test_changes_what_a_client_sees(self, tmp_path: Path) -> None:
+        assert seen_by_client(echoes, machine_from(tmp_path)) == "message 'hello'"
+        assert seen_by_client(echoes, machine_from(tmp_path, (COUPLING, ""), profile="mutant")) == "nothing"
+
+    def test_is_no_sound_reference_any_more(self, tmp_path: Path) -> None:
+        with pytest.raises(SpecError, match="WSL030"):
+            machine_from(tmp_path, (COUPLING, ""))
+
+
+# ------------------------------------------------------------------------------------------------ no flags
+
+REMEMBERED = {
+    "statemachine/connection.py": {
+        "_came": "the answer that led here, for the text of errors",
+        "_context": "what value constraints may look at: the offered subprotocols",
+        "_machine": "the sealed machine",
+        "_observe": "who watches",
+        "_shapes": "the shapes of messages for this spec version",
+        "_timeouts": "seconds of each timer",
+        "_unread": "the queue of unread messages (a resource)",
+        "_variables": "the variables that the spec declares: cause and head",
+        "_version": "the spec version of the scope",
+        "case": "the facts that the machine's guards read",
+        "state": "where the machine is",
+    },
+    "runtime/codec.py": {
+        "_buffer": "bytes that are not decoded yet",
+        "_max_size": "the limit of a message",
+        "_parts": "the frames of an incomplete message",
+        "_ws": "wsproto's connection",
+    },
+    "runtime/shell.py": {
+        "_app": "the ASGI app",
+        "_codec": "bytes to events and back",
+        "_connection": "the connection that decides",
+        "_drained": "whether the transport takes more bytes (flow control)",
+        "_on_session": "whom to tell of a new session",
+        "_options": "what connections are made with",
+        "_task": "the app's task",
+        "_timers": "timers that run",
+        "_transport": "the transport",
+        "_waiting": "receive() calls that wait",
+    },
+}
+"""Every attribute that the connection and the runtime may have, with the reason. None of them is a lifecycle fact."""
+
+FLAG_WORDS = (
+    "accept",
+    "clos",
+    "disconnect",
+    "handshake",
+    "denied",
+    "denial",
+    "ended",
+    "done",
+    "sent",
+    "started",
+    "opened",
+)
+
+
+def attributes(tree: ast.AST) -> set[str]:
+    """The names of attributes that are assigned on `self`, and the entries of `__slots__`."""
+    found = {
+        target.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        for target in [node]
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == "__slots__" for t in node.targets):
+            found |= {item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)}  # type: ignore[misc]
+    return found
+
+
+def flags(tree: ast.AST) -> set[str]:
+    """Names that hold a boolean constant, wherever they are assigned."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        targets: list[ast.expr] = []
+        value: ast.expr | None = None
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign):
+            targets, value = [node.target], node.value
+            if isinstance(node.annotation, ast.Name) and node.annotation.id == "bool":
+                found.add(ast.unparse(node.target))
+        if isinstance(value, ast.Constant) and isinstance(value.value, bool):
+            found |= {ast.unparse(target) for target in targets}
+    return found
+
+
+def sources() -> list[Path]:
+    return [ROOT / "statemachine" / "connection.py", *sorted((ROOT / "runtime").glob("*.py"))]
+
+
+class TestNothingElseRemembersTheLifecycle:
+    @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
+    def test_every_attribute_is_on_the_list(self, path: Path) -> None:
+        allowed = REMEMBERED.get(str(path.relative_to(ROOT)), {})
+        found = attributes(ast.parse(path.read_text()))
+        assert found == set(allowed), "explain a new attribute in REMEMBERED, remove a stale one"
+
+    @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
+    def test_no_boolean_is_kept(self, path: Path) -> None:
+        assert flags(ast.parse(path.read_text())) == set()
+
+    @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
+    def test_no_attribute_is_named_like_a_lifecycle_fact(self, path: Path) -> None:
+        named = {name for name in attributes(ast.parse(path.read_text())) if any(word in name for word in FLAG_WORDS)}
+        assert named == set()
+
+    @pytest.mark.parametrize(
+        "code", ["self.accepted = False", "self._closed: bool = x", "__slots__ = ('handshake_complete',)"]
+    )
+    def test_the_test_would_notice_a_flag(self, code: str) -> None:
+        tree = ast.parse(code)
+        assert attributes(tree) - {name for names in REMEMBERED.values() for name in names}
+        assert flags(tree) or any(word in name for name in attributes(tree) for word in FLAG_WORDS)
+
+    @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
+    def test_no_code_branches_on_the_name_of_a_state(self, path: Path) -> None:
+        """The state is opaque outside the machine: no comparison with it, no string that is one of its states."""
+        names = {local for region in load_spec().regions.values() for local in region.states} - {"open"}
+        strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not names & {value for value in strings if isinstance(value, str)}
