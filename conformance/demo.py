@@ -1,7 +1,7 @@
 """Short conversations over a real socket, told from all sides: the app, the wire, and the states that were passed.
 
-Each is a scenario of `spec/scenarios/`: what has to be seen was written down beforehand, from the documents. The picture
-of the lifecycle is written with the way of each conversation highlighted.
+Each is a scenario of `spec/scenarios/`: what has to be seen was written down beforehand, from the documents. The
+picture of the lifecycle is written with the way of each conversation highlighted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from wslifecycle.conformance.scenarios import Act, Scenario, Seen, load_scenarios, short
+from wslifecycle.conformance.scenarios import Act, Scenario, Seen, find, short
 from wslifecycle.conformance.sockets import run
 from wslifecycle.statemachine.draw import DrawingError, draw
 from wslifecycle.statemachine.flatten import Answer
@@ -27,12 +27,7 @@ def demo(console: Console, directory: Path, names: Sequence[str] = ()) -> bool:
 
     Raises `LookupError` for a name that is no scenario. Writes one picture for each conversation into `directory`.
     """
-    scenarios = load_scenarios()
-    unknown = [name for name in names if name not in scenarios]
-    if unknown:
-        raise LookupError(f"There is no scenario {unknown[0]!r}. There are {', '.join(scenarios)}.")
-    chosen = [scenarios[name] for name in names or CONVERSATIONS]
-    good = [_tell(console, scenario, directory) for scenario in chosen]
+    good = [_tell(console, scenario, directory) for scenario in [find(name) for name in names or CONVERSATIONS]]
     verdict = "as their scenarios say" if all(good) else f"{good.count(False)} otherwise than their scenarios say"
     console.print(f"{len(good)} conversations over real sockets: {verdict}.")
     return all(good)

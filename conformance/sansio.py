@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from wslifecycle.conformance.scenarios import VIOLATIONS, Act, Scenario, Seen, differences
 from wslifecycle.statemachine import effects as fx
 from wslifecycle.statemachine.connection import WAIT, Connection
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
+from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle
 
 
@@ -18,12 +19,18 @@ class SansIO:
     Like a codec it holds the peer's bytes, whatever they mean, until the handshake is complete (C14).
     """
 
-    def __init__(self, scenario: Scenario, machine: Lifecycle | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        machine: Lifecycle | None = None,
+        observe: Callable[[Answer], None] | None = None,
+    ) -> None:
         self.connection = Connection(
             spec_version=scenario.spec_version,
             extensions=scenario.extensions,
             subprotocols=scenario.subprotocols,
             machine=machine,
+            observe=observe,
         )
         self._held: list[Act] | None = []
         self._peer_is_there = True
@@ -129,3 +136,17 @@ def run(scenario: Scenario, machine: Lifecycle | None = None) -> list[str]:
         for act in scenario.acts
         for difference in differences(act, driver.do(act))
     ]
+
+
+def way(scenario: Scenario, machine: Lifecycle | None = None) -> list[tuple[str, str, str]]:
+    """The way of a scenario through the lifecycle: every event that led to another state, with both states."""
+    passed: list[tuple[str, str, str]] = []
+
+    def observe(answer: Answer) -> None:
+        if answer.moves:
+            passed.append((answer.event, answer.source, answer.target))
+
+    driver = SansIO(scenario, machine, observe)
+    for act in scenario.acts:
+        driver.do(act)
+    return passed

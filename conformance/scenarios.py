@@ -7,6 +7,7 @@ reports what was seen; `differences` compares. Nothing may be missing and nothin
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -99,6 +100,16 @@ def load_scenarios() -> Mapping[str, Scenario]:
                 raise ValueError(f"{scenario.file}:{scenario.line}: there is another scenario {scenario.name}.")
             found[scenario.name] = scenario
     return found
+
+
+def find(name: str) -> Scenario:
+    """A scenario by its name. Raises `LookupError`, with names that are close to it."""
+    scenarios = load_scenarios()
+    if name not in scenarios:
+        close = ", ".join(difflib.get_close_matches(name, scenarios, n=3, cutoff=0.4))
+        hint = f" Do you mean {close}?" if close else ""
+        raise LookupError(f"There is no scenario {name!r}.{hint} `wslifecycle demo --list` names all {len(scenarios)}.")
+    return scenarios[name]
 
 
 def read(text: str, file: str) -> Iterator[Scenario]:

@@ -112,13 +112,11 @@ class Connection:
         declared, name = self._meaning(message)
         if declared is None:
             return self._unknown(message)
-        event = cast(LifecycleEvent, self._machine.events[name])
         flat = self._machine.flat
         if flat.value("C39", "shape_first"):
-            self._shaped(message, declared, frozenset(declared.keys))
-        answer = event.consult(self)
-        if answer.refusal is not None:
-            raise self._refusal(answer, declared.type)
+            shaped = self._shaped(message, declared, frozenset(declared.keys))
+            return self._commit(self._permitted(name, declared.type), shaped)
+        answer = self._permitted(name, declared.type)
         used = frozenset(declared.keys) if flat.value("C23", "check") else _keys_read(answer)
         return self._commit(answer, self._shaped(message, declared, used))
 
@@ -162,18 +160,20 @@ class Connection:
         It is when the exception itself, every leaf of its group, or a member of its cause or context chain is a
         `Disconnected` of this very connection.
         """
-        return bool(self._machine.flat.value("C40", "quiet")) and self._stems_from_here(error, set())
+        return bool(self._machine.flat.value("C40", "quiet")) and self._stems_from_here(error, {})
 
-    def _stems_from_here(self, error: BaseException, met: set[int]) -> bool:
-        if id(error) in met:
-            return False
-        met.add(id(error))
-        if isinstance(error, Disconnected) and error.origin is self:
-            return True
-        if isinstance(error, BaseExceptionGroup) and all(self._stems_from_here(e, met) for e in error.exceptions):
-            return True
-        chain = (error.__cause__, None if error.__suppress_context__ else error.__context__)
-        return any(self._stems_from_here(link, met) for link in chain if link is not None)
+    def _stems_from_here(self, error: BaseException, known: dict[int, bool]) -> bool:
+        """`known` holds what was found out so far, so that a chain which goes round ends."""
+        if id(error) not in known:
+            known[id(error)] = False
+            group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+            chain = (error.__cause__, None if error.__suppress_context__ else error.__context__)
+            known[id(error)] = (
+                (isinstance(error, Disconnected) and error.origin is self)
+                or (bool(group) and all(self._stems_from_here(leaf, known) for leaf in group))
+                or any(self._stems_from_here(link, known) for link in chain if link is not None)
+            )
+        return known[id(error)]
 
     # ---------------------------------------------------------------------------------------- the peer
 
@@ -186,7 +186,7 @@ class Connection:
         ranges = self._machine.flat.value("C20", "ranges")
         if code is not None and ranges and not any(low <= code <= high for low, high in ranges):
             return self.peer_violated(1002)
-        return self._happened("peer_close", code=code, reason=reason)
+        return self._happened("peer_close", code=None if code is None else int(code), reason=reason)
 
     def peer_eof(self) -> tuple[Effect, ...]:
         """The peer ended its side of the transport."""
@@ -198,7 +198,7 @@ class Connection:
 
     def peer_violated(self, code: int, reason: str = "") -> tuple[Effect, ...]:
         """The peer broke RFC 6455 (1002), sent bad UTF-8 (1007) or too much (1009; early bytes over the bound, C14)."""
-        return self._happened("peer_violation", code=code, reason=reason)
+        return self._happened("peer_violation", code=int(code), reason=reason)
 
     # ---------------------------------------------------------------------------------------- the server
 
@@ -224,7 +224,7 @@ class Connection:
         return explain.allowed(self._machine, self.state, self.case)
 
     def explain(self, message: Mapping[str, Any]) -> str:
-        """What sending this message would do now, or why it may not be sent. Changes nothing."""
+        """What sending this message would do now, or why it may not be sent. Changes nothing but iterators in it."""
         declared, name = self._meaning(message)
         if declared is None:
             return str(self._unknown_error(message))
@@ -244,11 +244,16 @@ class Connection:
     # ---------------------------------------------------------------------------------------- the way of an event
 
     def _happened(self, event: str, **given: Any) -> tuple[Effect, ...]:
-        answer = cast(LifecycleEvent, self._machine.events[event]).consult(self)
-        if answer.refusal is not None:
-            raise self._refusal(answer, event)
+        answer = self._permitted(event, event)
         declared = self._machine.spec.events[event].fields
         return self._commit(answer, {key: given.get(key, self._default(value)) for key, value in declared.items()})
+
+    def _permitted(self, event: str, label: str) -> Answer:
+        """Asks the machine; raises what its refusal means."""
+        answer = cast(LifecycleEvent, self._machine.events[event]).consult(self)
+        if answer.refusal is not None:
+            raise self._refusal(answer, label)
+        return answer
 
     def _default(self, value: Value) -> Any:
         return self._machine.flat.resolve(value)

@@ -22,7 +22,7 @@ class ApplicationViolation(LifecycleError, RuntimeError):
 
 
 class Disconnected(LifecycleError, OSError):
-    """The connection has ended (R32, "Disconnected Client - send exception"). Raised out of `send()`; apps may catch it.
+    """The connection has ended (R32, "Disconnected Client - send exception"). Apps may catch it.
 
     `origin` is the connection that raised it: only its own is no error of the app (C40).
     """

@@ -15,7 +15,7 @@ WAITS = "nothing yet"
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What may happen now: the ASGI types that the app may send, and the one that `receive()` gives (None: it waits)."""
+    """What may happen now: the ASGI types that the app may send, and what `receive()` gives (None: it waits)."""
 
     send: tuple[str, ...]
     receive: str | None
@@ -137,7 +137,7 @@ def events_of(machine: Lifecycle, name: str) -> list[str]:
 
 
 def explain_event(machine: Lifecycle, event: str, states: Iterable[str]) -> Iterator[str]:
-    """What one event does in these states, in every guard case that matters; states that answer alike stand together."""
+    """What one event does in these states, in every guard case that matters; those that answer alike stand together."""
     spec = machine.spec
     facts = machine.flat.facts_read(event)
     groups: dict[tuple[str, str, str, tuple[int, ...]], tuple[list[str], int, Answer]] = {}
@@ -189,7 +189,7 @@ def explain_number(machine: Lifecycle, number: str) -> Iterator[str]:
 def answers(machine: Lifecycle, events: Iterable[str], state: str) -> Iterator[Answer]:
     """The different answers to these events in a state."""
     wanted = set(events)
-    return (answer for answer in machine.flat.distinct(state) if answer.event in wanted)
+    return iter(dict.fromkeys(answer for answer in machine.flat.distinct(state) if answer.event in wanted))
 
 
 def row(machine: Lifecycle, state: str) -> dict[str, Any]:

@@ -9,9 +9,10 @@ variables assigned twice, ambiguous gifts; then traps, unreachable and indisting
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 from wslifecycle.statemachine.findings import Finding, SpecError
 from wslifecycle.statemachine.model import Actor, Call, Coupling, Fact, Fields, First, Kind, Ref, Row, Spec, Value
@@ -66,7 +67,7 @@ class Flat:
 
     def __init__(self, spec: Spec, choices: Mapping[str, str], profile: str = "reference") -> None:
         self.spec = spec
-        self.choices = dict(choices)
+        self.choices: Mapping[str, str] = MappingProxyType(dict(choices))
         self.profile = profile
         self.facts: tuple[Fact, ...] = tuple(spec.facts.values())
         self.cases = 1 << len(self.facts)
@@ -82,16 +83,16 @@ class Flat:
         self._used_rows: set[Row] = set()
         self._used_couplings: set[Coupling] = set()
         self.initial: State = tuple(spec.regions[region].initial for region in self.regions)
-        self.states: list[State] = []
-        self.answers: dict[str, list[dict[str, Answer]]] = {
-            event: [{} for _ in range(self.cases)] for event in spec.events
-        }
-        self._explore()
+        answers: dict[str, list[dict[str, Answer]]] = {event: [{} for _ in range(self.cases)] for event in spec.events}
+        self.states: tuple[State, ...] = tuple(self._explore(answers))
+        self.answers: Mapping[str, Sequence[Mapping[str, Answer]]] = MappingProxyType(
+            {event: tuple(map(MappingProxyType, cases)) for event, cases in answers.items()}
+        )
         self._check_variables()
         self._check_gifts()
         if self._structural:
             raise SpecError(list(dict.fromkeys(self._structural)))
-        self.state_of = {name_of(state): state for state in self.states}
+        self.state_of: Mapping[str, State] = MappingProxyType({name_of(state): state for state in self.states})
 
     # ---------------------------------------------------------------------------------------- values
 
@@ -140,11 +141,12 @@ class Flat:
                     index[event, row.region, state].append((row, wanted, barred))
         return index
 
-    def _explore(self) -> None:
+    def _explore(self, answers: dict[str, list[dict[str, Answer]]]) -> list[State]:
+        """Fills in the answers; returns the states that can be reached."""
         initial = self._settle(self.initial)
+        self._check_present(initial)
         seen, queue = {initial}, [initial]
         for state in queue:
-            self.states.append(state)
             for event, mask in self._masks.items():
                 shared: dict[int, Answer | None] = {}
                 for case in range(self.cases):
@@ -153,13 +155,15 @@ class Flat:
                         shared[key] = self._answer(event, state, key)
                     answer = shared[key]
                     if answer is not None:
-                        self.answers[event][case][answer.source] = answer
+                        answers[event][case][answer.source] = answer
                 for found in shared.values():
                     if found is not None:
                         target = tuple(found.target.split("/"))
                         if target not in seen:
+                            self._check_present(target)
                             seen.add(target)
                             queue.append(target)
+        return queue
 
     def _answer(self, event: str, state: State, case: int) -> Answer | None:
         """The one answer to an event, put together from the rows of all regions that it concerns."""
@@ -279,6 +283,22 @@ class Flat:
         facts = [fact.name for position, fact in enumerate(self.facts) if case >> position & 1]
         return f" with {' and '.join(facts)}" if facts else ""
 
+    def _check_present(self, state: State) -> None:
+        for region, local in zip(self.regions, state, strict=True):
+            if local not in self._present[region]:
+                text = f"`{local}` of {region} can be reached, but {self.profile} does not have it."
+                line = self.spec.regions[region].states[local].line
+                self._fault("WSL011", line, text, "Give it the same `when` as the rows that lead there.")
+
+    def _check_given(self, answer: Answer, line: int) -> None:
+        """Holds that what an answer to a choice refers to is given by the event that it was put into."""
+        event = self.spec.events[answer.event]
+        keys = self.spec.messages[event.message].keys if event.message is not None else {}
+        for scope, key in sorted(answer.reads):
+            if (scope == "event" and key not in event.fields) or (scope == "message" and key not in keys):
+                text = f"{event.name} reads ${scope}.{key}, which it does not give."
+                self._fault("WSL015", line, text, "Look at the answers to the choices in this row.")
+
     def _check_variables(self) -> None:
         """Follows which variables are assigned along every path."""
         start = (name_of(self._settle(self.initial)), frozenset[str]())
@@ -286,8 +306,10 @@ class Flat:
         for state, assigned in queue:
             for answer in self.distinct(state):
                 line = answer.lines[0] if answer.lines else 1
-                now = {name for name, _ in answer.assigns}
-                for name in sorted(now & assigned):
+                names = [name for name, _ in answer.assigns]
+                now = set(names)
+                self._check_given(answer, line)
+                for name in sorted(now & assigned | {name for name in now if names.count(name) > 1}):
                     self._fault("WSL023", line, f"{answer.event} in {state} assigns `{name}` again.", "Assign it once.")
                 read = {scope for scope, _ in answer.reads if scope in self.spec.variables}
                 for name in sorted(read - assigned):

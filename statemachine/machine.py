@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
 from typing import Any, NoReturn, Protocol
 
 import transitions
+from transitions.core import Condition
 
 from wslifecycle.statemachine.findings import SpecError
 from wslifecycle.statemachine.flatten import Answer, Flat, compile_profile, name_of
-from wslifecycle.statemachine.load import load_answers, load_spec
 from wslifecycle.statemachine.messages import Shape
 from wslifecycle.statemachine.model import Actor, Kind, Spec
 
@@ -38,21 +37,70 @@ class Refused(transitions.MachineError):
         self.answer = answer
         super().__init__(f"{answer.event} is refused in {answer.source} ({answer.refusal}, {answer.rule}).")
 
+    def __str__(self) -> str:  # MachineError would show it in quotes
+        return str(self.value)
 
-class LifecycleTransition(transitions.Transition):
+
+def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
+    raise TypeError(HINT)
+
+
+class _List(tuple[Any, ...]):
+    """What was a list. A tuple, with the methods of a list only to say why they do not work."""
+
+    append = extend = insert = remove = pop = clear = sort = reverse = _refuse
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+
+
+class _Dict(dict[str, Any]):
+    """What was a dict, and can only be read now."""
+
+    __setitem__ = __delitem__ = __ior__ = setdefault = update = pop = popitem = clear = _refuse
+
+
+class _Part:
+    """A part of a machine: once sealed, its attributes stay as they are."""
+
+    _sealed = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._sealed:
+            _refuse()
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._sealed:
+            _refuse()
+        super().__delattr__(name)
+
+
+class LifecycleState(_Part, transitions.State):
+    """A product state."""
+
+
+class LifecycleCondition(_Part, Condition):
+    """The test of one fact."""
+
+
+class LifecycleTransition(_Part, transitions.Transition):
     """A transition that carries its answer: effects, assignments, rule and line."""
+
+    condition_cls = LifecycleCondition
 
     def __init__(self, *args: Any, answer: Answer, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.answer = answer
 
 
-class LifecycleEvent(transitions.Event):
+class LifecycleEvent(_Part, transitions.Event):
     """An event whose answer in every state and guard case is precomputed."""
 
     def __init__(self, name: str, machine: Lifecycle) -> None:
         super().__init__(name, machine)
-        self._rows: tuple[Mapping[str, Answer], ...] = tuple(machine.flat.answers[name])
+        self._rows: tuple[dict[str, Answer], ...] = tuple(map(dict, machine.flat.answers[name]))
+        self._targets: tuple[dict[str, str], ...] = tuple(
+            {state: answer.target for state, answer in row.items() if answer.refusal is None} for row in self._rows
+        )
 
     def consult(self, model: Model) -> Answer:
         """The answer to this event now. Changes nothing. Raises `ValueError` for a state that does not exist."""
@@ -63,27 +111,40 @@ class LifecycleEvent(transitions.Event):
 
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
         """Moves the model as stock transitions would. Raises `Refused` where the event is refused."""
-        answer = self.consult(model)
-        if answer.refusal is not None:
-            raise Refused(answer)
-        model.state = answer.target
+        try:
+            model.state = self._targets[model.case][model.state]
+        except (KeyError, IndexError):
+            answer = self.consult(model)
+            if answer.refusal is None:  # then it is the model that failed
+                raise
+            raise Refused(answer) from None
         return True
 
     def may(self, model: Model) -> bool:
         """Whether `trigger` would move the model or have effects now."""
         return self.consult(model).refusal is None
 
+    def add_transition(self, transition: transitions.Transition) -> None:
+        """Only before sealing."""
+        if self._sealed:
+            _refuse()
+        super().add_transition(transition)
 
-class Lifecycle(transitions.Machine):
+    def add_callback(self, trigger: str, func: Any) -> None:
+        """Never: it would not be called. Effects stand in the spec."""
+        _refuse()
+
+
+class Lifecycle(_Part, transitions.Machine):
     """The lifecycle as a sealed `transitions.Machine`.
 
     `flat` is the compiled profile that it was made from, `spec` the file behind it. Its states are product states such
     as `open/flowing/running`, its triggers the events of the spec.
     """
 
+    state_cls = LifecycleState
     event_cls = LifecycleEvent
     transition_cls = LifecycleTransition
-    _sealed = False
 
     def __init__(self, flat: Flat, model: Any = None) -> None:
         self.flat = flat
@@ -91,7 +152,7 @@ class Lifecycle(transitions.Machine):
         self.profile = flat.profile
         super().__init__(
             model=model,
-            states=[transitions.State(name, final=name in flat.final) for name in flat.state_of],
+            states=[LifecycleState(name, final=name in flat.final) for name in flat.state_of],
             initial=name_of(flat.states[0]),
             transitions=transitions_of(flat, with_answer=True),
             auto_transitions=False,
@@ -101,7 +162,7 @@ class Lifecycle(transitions.Machine):
             if event not in self.events:  # refused everywhere, and still an event
                 self.events[event] = self._create_event(event, self)
         self.shapes: dict[tuple[int, ...], dict[str, Shape]] = {}  # filled by the connections, one entry a spec version
-        self.due: tuple[Mapping[str, Answer], ...] = tuple(self._due(case) for case in range(flat.cases))
+        self.due: tuple[Mapping[str, Answer], ...] = tuple(_Dict(self._due(case)) for case in range(flat.cases))
 
     def _due(self, case: int) -> dict[str, Answer]:
         """What receive() does in each state: gives something, raises, or waits (a `not_due` refusal)."""
@@ -114,67 +175,55 @@ class Lifecycle(transitions.Machine):
         return due
 
     def seal(self) -> Lifecycle:
-        """Makes the machine immutable: lists become tuples, dicts become views, changing it raises `TypeError`."""
+        """Makes the machine and its parts immutable: changing anything raises `TypeError` and says what to do."""
         for event in self.events.values():
             for found in event.transitions.values():
                 for transition in found:
-                    for kind in ("prepare", "before", "after", "conditions"):
-                        setattr(transition, kind, tuple(getattr(transition, kind)))
-            frozen = {state: tuple(found) for state, found in event.transitions.items()}
-            _replace(event, transitions=MappingProxyType(frozen))
+                    for condition in transition.conditions:
+                        _seal(condition)
+                    _seal(transition, "prepare", "before", "after", "conditions")
+            frozen = {state: _List(found) for state, found in event.transitions.items()}
+            _seal(event, transitions=_Dict(frozen))
         for state in self.states.values():
-            _replace(state, on_enter=(), on_exit=())
-        _replace(
-            self,
-            **dict.fromkeys(("prepare_event", "finalize_event", "before_state_change", "after_state_change"), ()),
-            on_exception=(),
-            on_final=(),
-            events=MappingProxyType(dict(self.events)),
-            states=MappingProxyType(dict(self.states)),
-            models=(),
-        )
-        self._sealed = True
+            _seal(state, "on_enter", "on_exit")
+        callbacks = ("prepare_event", "before_state_change", "after_state_change", "finalize_event", "on_exception")
+        parts = {"events": _Dict(self.events), "states": _Dict(self.states), "models": _List()}
+        _seal(self, *callbacks, "on_final", **parts)
         return self
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if self._sealed:
-            self._refuse_change()
-        super().__setattr__(name, value)
-
-    def _refuse_change(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError(HINT)
 
     def add_model(self, model: Any, initial: Any = None) -> None:
         """Only before sealing: a shared machine keeps no models. Call `machine.events[name].trigger(model)`."""
         if self._sealed:
-            self._refuse_change()
+            _refuse()
         super().add_model(model, initial)
 
     def add_transition(self, *args: Any, **kwargs: Any) -> None:
         """Only before sealing."""
         if self._sealed:
-            self._refuse_change()
+            _refuse()
         super().add_transition(*args, **kwargs)
 
     def add_states(self, *args: Any, **kwargs: Any) -> None:
         """Only before sealing."""
         if self._sealed:
-            self._refuse_change()
+            _refuse()
         super().add_states(*args, **kwargs)
 
     def remove_transition(self, *args: Any, **kwargs: Any) -> None:
         """Never: a lifecycle is changed in its spec."""
-        self._refuse_change()
+        _refuse()
 
     def remove_model(self, model: Any) -> None:
         """Never: there are none."""
-        self._refuse_change()
+        _refuse()
 
 
-def _replace(target: object, **values: Any) -> None:
-    """Sets attributes to values of other types than transitions declares: what was a list cannot grow any more."""
-    for name, value in values.items():
-        setattr(target, name, value)
+def _seal(part: object, *lists: str, **values: Any) -> None:
+    """Seals a part: what was a list cannot grow any more, and no attribute can be set."""
+    for name in lists:
+        setattr(part, name, _List(getattr(part, name)))
+    for name, value in (values | {"_sealed": True}).items():
+        setattr(part, name, value)
 
 
 def transitions_of(flat: Flat, *, with_answer: bool = False) -> list[dict[str, Any]]:
@@ -217,6 +266,8 @@ def lifecycle(profile: str = "reference") -> Lifecycle:
     `profile` is `reference`, the name of a file in `spec/profiles`, or the path of a YAML file. Raises `LookupError`
     when there is no such profile and `SpecError` when it is not sound.
     """
+    from wslifecycle.statemachine.load import load_answers, load_spec  # YAML is read once, by who needs a machine
+
     spec = load_spec()
     return build(spec, load_answers(spec, profile), profile)
 

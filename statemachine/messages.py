@@ -8,6 +8,7 @@ plain ones (C38), header fields become a tuple of pairs.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,19 +39,22 @@ class _Wrong(Exception):
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise _Wrong("has to be a str")
-    return str(value)
+    return str.__str__(value)  # the text itself, also where a subclass such as an Enum shows itself in another way
 
 
 def _bytes(value: object) -> bytes:
     if not isinstance(value, bytes | bytearray | memoryview):
         raise _Wrong("has to be bytes")
-    return bytes(value)
+    try:
+        return bytes(value)
+    except ValueError:
+        raise _Wrong("has to be bytes, not a memoryview that was released") from None
 
 
 def _int(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise _Wrong("has to be an int")
-    return int(value)
+    return int.__int__(value)
 
 
 def _bool(value: object) -> bool:
@@ -69,7 +73,7 @@ def _headers(value: object) -> tuple[tuple[bytes, bytes], ...]:
             raise _Wrong("has to be an iterable of [name, value] pairs of bytes")
         name, content = _bytes(items[0]), _bytes(items[1])
         if not _TOKEN.fullmatch(name.removeprefix(b":")) or not _FIELD_VALUE.fullmatch(content):
-            raise _Wrong(f"has a field that HTTP cannot carry: {name!r}: {content!r}")
+            raise _Wrong(f"has a field that HTTP cannot carry: {reprlib.repr(name)}: {reprlib.repr(content)}")
         pairs.append((name, content))
     return tuple(pairs)
 
@@ -103,6 +107,8 @@ def _offered_subprotocol(value: str | None, refuse: bool, options: Mapping[str, 
     if refuse and value is not None and value not in context.subprotocols:
         offered = ", ".join(context.subprotocols) or "none"
         raise _Wrong(f"is {value!r}, which the client did not offer (it offered {offered})")
+    if value is not None and not _TOKEN.fullmatch(value.encode("utf-8", "replace")):
+        raise _Wrong(f"is {value!r}, which HTTP cannot carry")
     return value
 
 
@@ -152,7 +158,11 @@ def _denial_status(value: int, refuse: bool, options: Mapping[str, Any], context
 
 
 def _denial_body(value: bytes, refuse: bool, options: Mapping[str, Any], context: Context) -> bytes:
-    return b"" if context.lookup(options["status"]) in options["no_body"] else value
+    try:
+        status = context.lookup(options["status"])
+    except LookupError:  # no head yet: a body that is out of place, which the machine answers
+        return value
+    return b"" if status in options["no_body"] else value
 
 
 def _utf8(value: str) -> bool:
@@ -239,8 +249,8 @@ class Shape:
         for key, default, null_is_default, older, check, refuse, options, rule in self._checks:
             name = key.name
             raw = message.get(name, _MISSING)
-            if older and raw is not _MISSING and raw is not None:
-                if key.before == "refused":
+            if older and raw is not _MISSING:
+                if key.before == "refused" and raw:  # empty headers, as frameworks always send them, ask for nothing
                     raise ShapeError(
                         f"{kind} has `{name}`, which came with spec version {key.since}.", key.rule, key.line
                     )
@@ -253,7 +263,9 @@ class Shape:
                 try:
                     value = TYPES[key.type](raw)
                 except _Wrong as wrong:
-                    raise ShapeError(f"`{name}` of {kind} {wrong}, not {raw!r}.", key.rule, key.line) from None
+                    raise ShapeError(
+                        f"`{name}` of {kind} {wrong}, not {reprlib.repr(raw)}.", key.rule, key.line
+                    ) from None
             if check is not None and name in used:
                 try:
                     value = check(value, refuse, options, context)

@@ -7,9 +7,20 @@ plain states. Nothing here decides anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
+
+
+class Frozen:
+    """A value whose mappings cannot be changed either."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if isinstance(value, dict):
+                object.__setattr__(self, item.name, MappingProxyType(value))
 
 
 class Actor(StrEnum):
@@ -45,7 +56,7 @@ class Level(StrEnum):
     INFORMATIVE = "I"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ref:
     """A value that is only known at run time or by the answers: `$scope.key`."""
 
@@ -56,7 +67,7 @@ class Ref:
         return f"${self.scope}.{self.key}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class First:
     """The first of several values that is not None."""
 
@@ -72,7 +83,7 @@ Value = Any
 Fields = tuple[tuple[str, Value], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rule:
     """A rule of a document (R is ASGI, W the RFCs)."""
 
@@ -84,8 +95,8 @@ class Rule:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+@dataclass(frozen=True)
+class Choice(Frozen):
     """Where the documents are silent: the closed set of answers, each with the values that it gives."""
 
     number: str
@@ -95,7 +106,7 @@ class Choice:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class When:
     """Selects something by the answers to choices: any of the alternatives, all choices of one."""
 
@@ -109,7 +120,7 @@ class When:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """An effect with its fields filled in."""
 
@@ -117,7 +128,7 @@ class Call:
     fields: Fields = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class State:
     """A state of one region. `enter`: effects of entering it from another state."""
 
@@ -129,8 +140,8 @@ class State:
     when: When = When()
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+@dataclass(frozen=True)
+class Region(Frozen):
     """One of the small machines that run side by side."""
 
     name: str
@@ -141,7 +152,7 @@ class Region:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fact:
     """What a guard may read. Its bit in a guard case is `1 << position`."""
 
@@ -159,8 +170,8 @@ class Fact:
         return self.extension is not None or self.spec_version is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+@dataclass(frozen=True)
+class Named(Frozen):
     """A declared effect or variable: its fields with their defaults (None: has to be written)."""
 
     name: str
@@ -171,7 +182,7 @@ class Named:
     inner: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timer:
     """A timer, the states in which it runs and the event that it brings."""
 
@@ -185,8 +196,8 @@ class Timer:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+@dataclass(frozen=True)
+class Event(Frozen):
     """Something that happens to a connection. `message`: the ASGI type where it is a message."""
 
     name: str
@@ -196,7 +207,7 @@ class Event:
     line: int
     answered_by: tuple[str, ...]
     message: str | None = None
-    fields: Mapping[str, Value] = field(default_factory=dict)
+    fields: Mapping[str, Value] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def label(self) -> str:
@@ -206,8 +217,8 @@ class Event:
         return self.message + (" (more)" if self.name.endswith("_body") else "")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
+@dataclass(frozen=True, eq=False)
+class Row(Frozen):
     """One event-triggered transition of one region, or the refusal of one."""
 
     region: str
@@ -225,8 +236,8 @@ class Row:
     line: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Coupling:
+@dataclass(frozen=True, eq=False)
+class Coupling(Frozen):
     """A state-triggered transition: it applies by itself wherever it holds."""
 
     region: str
@@ -237,8 +248,8 @@ class Coupling:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Constraint:
+@dataclass(frozen=True)
+class Constraint(Frozen):
     """What a value has to fulfil beyond its type, and the values that say how."""
 
     name: str
@@ -249,7 +260,7 @@ class Constraint:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Key:
     """A key of an ASGI message."""
 
@@ -265,8 +276,8 @@ class Key:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+@dataclass(frozen=True)
+class Message(Frozen):
     """An ASGI message: its keys and what it means to the machine."""
 
     type: str
@@ -281,7 +292,7 @@ class Message:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Property:
     """What must hold of every run, in the language of `properties`."""
 
@@ -291,8 +302,8 @@ class Property:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+@dataclass(frozen=True)
+class Spec(Frozen):
     """The whole of `spec/lifecycle.yaml`."""
 
     title: str

@@ -4,8 +4,8 @@
 
 An expression speaks of one step of a run: the state before it (`wire=open`), the state after it (`after wire=open`),
 the event that took place (`give_connect`), its effects (`effect=send_close`), and whether it was `refused` or `moved`
-the machine to another state. They are joined by `not`, `and`, `or`, `implies` and brackets. `A before B`: no step is a B
-unless an earlier step was an A.
+the machine to another state. They are joined by `not`, `and`, `or`, `implies` and brackets. `A before B`: no step is a
+B unless an earlier step was an A.
 
 A `Monitor` observes and cannot act; the same monitors watch the machine here and real connections in the tests.
 """
@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from wslifecycle.statemachine.findings import Finding
 from wslifecycle.statemachine.flatten import Answer, Flat, name_of
 from wslifecycle.statemachine.model import Kind, Property
 
-_WORDS = re.compile(r"\s*([A-Za-z_]+=[A-Za-z_]+|[A-Za-z_]+|[()])")
+_TERM = re.compile(r"\s*(\w+=\w+|\w+|[()])")
+_LONGEST = 100  # words; each may be one call deeper
 
 
 class PropertyError(ValueError):
@@ -36,6 +38,11 @@ class Form(StrEnum):
     SOMETIMES = "sometimes"
     BEFORE = "before"
     LEADS_TO = "leads to"
+
+
+WORDS = frozenset(("not", "and", "or", "implies", "after", "refused", "moved"))
+WORDS |= {word for form in Form for word in form.value.split()}
+"""The words of the language; no event may be called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +91,13 @@ def parse(text: str, known: Mapping[str, set[str]] | None = None) -> Parsed:
 def _words(text: str) -> list[str]:
     words, position = [], 0
     while position < len(text.rstrip()):
-        match = _WORDS.match(text, position)
+        match = _TERM.match(text, position)
         if match is None:
             raise PropertyError(f"`{text[position:].strip()}` is not a term")
         words.append(match[1])
         position = match.end()
+    if len(words) > _LONGEST:
+        raise PropertyError(f"it has {len(words)} words and may have {_LONGEST}")
     return words
 
 
@@ -232,6 +241,20 @@ def check(flat: Flat) -> Iterator[Verdict]:
     }
     for declared in flat.spec.properties.values():
         yield _check(flat, declared, moves)
+
+
+def findings(flat: Flat) -> list[Finding]:
+    """The properties that do not hold (WSL034), each with a shortest run that shows it."""
+    found = []
+    for verdict in check(flat):
+        if verdict.holds is False:
+            declared = verdict.property
+            steps = ", ".join(f"{answer.event} ({answer.source} -> {answer.target})" for answer in verdict.path)
+            text = f"{declared.name} does not hold in {flat.profile}: {declared.holds}. "
+            text += f"A shortest run: {steps}." if steps else "No run shows it."
+            fix = "Change the rows that lead there, or the property."
+            found.append(Finding("WSL034", declared.line, text, fix, flat.spec.file))
+    return found
 
 
 Node = tuple[str, int, bool]

@@ -21,10 +21,14 @@ except ImportError as missing:
 
 from wslifecycle import __version__
 from wslifecycle.statemachine import explain as words
+from wslifecycle.statemachine.draw import RENDERERS, SUFFIXES, DrawingError, check_all, draw_all, load_path
+from wslifecycle.statemachine.draw import draw as draw_picture
 from wslifecycle.statemachine.findings import CODES, SpecError
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.load import load_answers, load_spec
 from wslifecycle.statemachine.machine import Lifecycle, build, lifecycle
+
+ENDINGS = {ending: kind for kind, ending in SUFFIXES.items()} | {"pdf": "pdf"}
 
 
 class Commands(click.Group):
@@ -37,7 +41,7 @@ class Commands(click.Group):
         except SpecError as error:
             click.echo(str(error), err=True)
             ctx.exit(1)
-        except (LookupError, OSError, ValueError) as error:
+        except (LookupError, OSError, ValueError, DrawingError) as error:
             raise click.UsageError(str(error.args[0] if isinstance(error, LookupError) else error)) from error
 
 
@@ -140,6 +144,63 @@ def _plain(answer: Answer) -> dict[str, Any]:
     }
 
 
+# ------------------------------------------------------------------------------------------------ draw
+
+
+@main.command()
+@_machine_options
+@click.option("--format", "kind", help=f"One of {', '.join(RENDERERS)}; if left out, by the ending of the file.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file; else standard output.")
+@click.option("--region", help="wire, inbox, app, or product: all of it; the overview if left out.")
+@click.option("--path", "trace", help="Highlight a way: the name of a scenario, or a JSON file of steps.")
+@click.option("--all-answers", is_flag=True, help="Show what is ignored and what is refused, too.")
+@click.option("--all", "directory", type=click.Path(file_okay=False, path_type=Path), help="Every picture, into here.")
+@click.option("--check", is_flag=True, help="With --all: write nothing, exit with 1 where a picture has drifted.")
+@click.pass_context
+def draw(
+    ctx: click.Context,
+    profile: str,
+    spec: str | None,
+    kind: str | None,
+    output: Path | None,
+    region: str | None,
+    trace: str | None,
+    all_answers: bool,
+    directory: Path | None,
+    check: bool,
+) -> None:
+    """Draw the lifecycle, from the machine that the runtime obeys.
+
+    svg, png and pdf need the program `dot` (Debian: apt install graphviz); dot, mermaid and markdown do not.
+    """
+    if (check and directory is None) or (directory is not None and (kind or output or region or trace or all_answers)):
+        raise click.UsageError("--all DIR draws everything; it goes with --check, --profile and --spec only.")
+    machine = _machine(profile, spec)
+    if directory is not None:
+        found = check_all(machine, directory) if check else []
+        written = [] if check else draw_all(machine, directory)
+        for line in (*found, *written):
+            click.echo(line)
+        ctx.exit(1 if found else 0)
+    kind = kind or (ENDINGS.get(output.suffix.removeprefix("."), "") if output else "dot")
+    content = draw_picture(machine, kind, region, _steps(machine, trace) if trace else None, all_answers)
+    if output is not None:
+        output.write_bytes(content)
+    else:
+        if kind in ("png", "pdf") and sys.stdout.isatty():
+            raise click.UsageError(f"A {kind} is not for a terminal. Write -o FILE.")
+        click.echo(content, nl=False)
+
+
+def _steps(machine: Lifecycle, trace: str) -> list[tuple[str, str, str]]:
+    from wslifecycle.conformance.sansio import way
+    from wslifecycle.conformance.scenarios import find
+
+    if Path(trace).is_file():
+        return load_path(Path(trace).read_text(encoding="utf-8"))
+    return way(find(trace), machine)
+
+
 # ------------------------------------------------------------------------------------------------ demo
 
 
@@ -153,14 +214,20 @@ def _plain(answer: Answer) -> dict[str, Any]:
     show_default=True,
     help="Where the pictures go.",
 )
+@click.option("--list", "names", is_flag=True, help="Name the scenarios.")
 @click.pass_context
-def demo(ctx: click.Context, scenarios: tuple[str, ...], output: Path) -> None:
+def demo(ctx: click.Context, scenarios: tuple[str, ...], output: Path, names: bool) -> None:
     """Watch short conversations between a real client and a real app over a real socket.
 
     Name SCENARIOS of spec/scenarios to watch others. Exits with 1 when one goes otherwise than its scenario says.
     """
     from wslifecycle.conformance.demo import demo as tell
+    from wslifecycle.conformance.scenarios import load_scenarios
 
+    if names:
+        for scenario in load_scenarios().values():
+            click.echo(f"{scenario.name}: {scenario.title}")
+        return
     if not tell(_console(), output, scenarios):
         ctx.exit(1)
 

@@ -1,0 +1,222 @@
+"""Reads the declarations of a spec: everything in it but the rows, the couplings and what they make of each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from wslifecycle.statemachine import effects as effect_types
+from wslifecycle.statemachine.messages import CONSTRAINTS, TYPES
+from wslifecycle.statemachine.model import (
+    Actor,
+    Choice,
+    Constraint,
+    Event,
+    Fact,
+    Key,
+    Level,
+    Message,
+    Named,
+    Property,
+    Region,
+    Rule,
+    State,
+    Timer,
+    Value,
+)
+from wslifecycle.statemachine.names import Names
+from wslifecycle.statemachine.properties import PropertyError, parse
+from wslifecycle.statemachine.source import Map, names
+
+_SENDERS = ("app", "server")
+_BEFORE = ("refused", "ignored")
+
+
+class Declarations(Names):
+    """One method for each kind of declaration; the shape of the tree has been checked."""
+
+    def rule(self, name: str, value: Map) -> Rule:
+        """A rule of a document."""
+        place = value.get("heading") or value.get("section")
+        if place is None:
+            self.report("WSL005", value.line, f"Rule {name} does not say where it stands.", "Add heading or section.")
+        if not re.fullmatch(r"[RW][1-9]\d*", name):
+            self.report("WSL006", value.line, f"`{name}` is not the number of a rule.", "Write R or W and a number.")
+        if value["doc"] not in self.tree["documents"]:
+            self.unknown("document", value["doc"], value.line, self.tree["documents"])
+        level = self.source.word(value, "level", f"rule {name}", [level.value for level in Level])
+        return Rule(name, Level(level), value["doc"], str(place), value["says"], value.line)
+
+    def choice(self, name: str, value: Map) -> Choice:
+        """A choice with its answers."""
+        answers: dict[str, Mapping[str, Value]] = {
+            answer: {key: self.value(item, given.lines[key], None, of=name) for key, item in given.items()}
+            for answer, given in value["answers"].items()
+        }
+        if not re.fullmatch(r"C[1-9]\d*", name):
+            self.report("WSL006", value.line, f"`{name}` is not the number of a choice.", "Write C and a number.")
+        if value["reference"] not in answers:
+            known = ", ".join(answers) or "nothing"
+            line = value.lines["reference"]
+            self.report("WSL013", line, f"{name} has no answer {value['reference']!r}.", f"Write one of {known}.")
+        return Choice(name, value["about"], value["reference"], answers, value.line)
+
+    def effect(self, name: str, value: Map) -> Named:
+        """An effect; the connection has to know it."""
+        known = effect_types.FIELDS.get(name)
+        if known is None:
+            text = f"The connection knows no effect `{name}`."
+            self.report("WSL011", value.line, text, f"Declare one of {', '.join(effect_types.FIELDS)}.")
+        elif list(value["fields"]) != known:
+            text = f"{name} has the fields {', '.join(known) or 'none'}, in this order."
+            self.report("WSL016", value.line, text, "Declare these.")
+        return self._named(name, value)
+
+    def variable(self, name: str, value: Map) -> Named:
+        """A variable; `$name.field` has to be unmistakable."""
+        if name in ("message", "event") or name in self.tree["choices"]:
+            self.report("WSL012", value.line, f"`${name}` means something else already.", "Rename the variable.")
+        return self._named(name, value)
+
+    def _named(self, name: str, value: Map) -> Named:
+        self.number(value["rule"], value.line)
+        fields = {key: self.value(item, value.line) for key, item in value["fields"].items()}
+        return Named(name, value["says"], value["rule"], fields, value.line, value.get("inner", False))
+
+    def region(self, name: str, value: Map) -> Region:
+        """A region with its states."""
+        states: dict[str, State] = {}
+        if not name.isidentifier():
+            self.report("WSL012", value.line, f"The region name `{name}` is no identifier.", "Use letters and _.")
+        for state, entry in value["states"].items():
+            self.number(entry["rule"], entry.line)
+            self.identifier("state", state, entry.line)
+            calls = self.calls(entry.get("enter", ()), entry.line, ())
+            states[state] = State(state, entry["says"], entry["rule"], entry.line, calls, self.when(entry, entry.line))
+        for key in ("initial", "final"):
+            for state in names(value.get(key)):
+                if state not in states:
+                    self.unknown(f"state of {name}", state, value.lines[key], states)
+        return Region(name, value["says"], value["initial"], frozenset(names(value.get("final"))), states, value.line)
+
+    def fact(self, name: str, value: Map) -> Fact:
+        """A fact that guards may read."""
+        self.number(value["rule"], value.line)
+        self.identifier("fact", name, value.line)
+        version, begins = value.get("spec_version"), value.get("begins")
+        if version is not None and version not in self.tree["spec_versions"]:
+            self.unknown("spec version", version, value.line, self.tree["spec_versions"])
+        if begins is not None and begins not in self.effects:
+            self.unknown("effect", begins, value.line, self.effects)
+        if len([key for key in ("extension", "spec_version", "begins") if key in value]) != 1:
+            text = f"Fact {name} has to come from exactly one source."
+            self.report("WSL017", value.line, text, "Write one of extension, spec_version and begins.")
+        return Fact(name, value["says"], value["rule"], value.line, value.get("extension"), version, begins)
+
+    def event(self, name: str, value: Map) -> Event:
+        """An event."""
+        self.number(value["rule"], value.line)
+        self.identifier("event", name, value.line)
+        actor = Actor(self.source.word(value, "actor", f"event {name}", [actor.value for actor in Actor]))
+        message = value.get("message")
+        if message is not None and message not in self.tree["messages"]:
+            self.unknown("message", message, value.line, self.tree["messages"])
+        if message is None and actor is Actor.GIVEN:
+            self.report("WSL005", value.line, f"Event {name} gives no message.", "Add `message:`.")
+        regions = names(value["answered_by"])
+        for region in regions:
+            if region not in self.regions:
+                self.unknown("region", region, value.line, self.regions)
+        fields = {key: self.value(item, value.line) for key, item in value.get("fields", {}).items()}
+        return Event(name, actor, value["says"], value["rule"], value.line, regions, message, fields)
+
+    def timer(self, name: str, value: Map) -> Timer:
+        """A timer and the states in which it runs."""
+        self.number(value["rule"], value.line)
+        if value["event"] not in self.events:
+            self.unknown("event", value["event"], value.line, self.events)
+        runs = self.elsewhere(value["runs"], value.line)
+        if len(runs) != 1:
+            self.report("WSL017", value.line, f"Timer {name} runs in {len(runs)} regions.", "Name exactly one.")
+        region, states = next(iter(runs.items()), ("", frozenset()))
+        seconds = self.value(value["seconds"], value.line)
+        return Timer(name, value["says"], region, states, value["event"], seconds, value["rule"], value.line)
+
+    def constraint(self, name: str, value: Map) -> Constraint:
+        """A constraint with the options that the connection knows."""
+        self.number(value["rule"], value.line)
+        options = {
+            key: self.value(item, value.line) for key, item in value.items() if key not in ("says", "rule", "refuse")
+        }
+        if name not in CONSTRAINTS:
+            self.unknown("constraint", name, value.line, CONSTRAINTS)
+        elif set(options) != set(CONSTRAINTS[name]):
+            known = ", ".join(CONSTRAINTS[name]) or "no options"
+            self.report("WSL016", value.line, f"{name} takes {known}.", "Write just these.")
+        refuse = self.value(value["refuse"], value.line)
+        return Constraint(name, value["says"], value["rule"], refuse, options, value.line)
+
+    def message(self, name: str, value: Map) -> Message:
+        """An ASGI message with its keys."""
+        self.number(value["rule"], value.line)
+        keys = {key: self._key(key, entry) for key, entry in value["keys"].items()}
+        event_ifs = list(value.get("event_if", {}).items())
+        if len(event_ifs) > 1:
+            self.report("WSL017", value.lines["event_if"], f"{name} has several `event_if`.", "Name one key.")
+        for event in (value["event"], *(event for _, event in event_ifs)):
+            if event not in self.events:
+                self.unknown("event", event, value.line, self.events)
+        for key in (*names(value.get("exactly_one")), *(key for key, _ in event_ifs)):
+            if key not in keys:
+                self.unknown(f"key of {name}", key, value.line, keys)
+        return Message(
+            name,
+            self.source.word(value, "sender", f"message {name}", _SENDERS),
+            value["event"],
+            event_ifs[0] if event_ifs else None,
+            keys,
+            names(value.get("exactly_one")),
+            value.get("extension"),
+            self.value(value.get("omit_null", False), value.line),
+            value["rule"],
+            value.line,
+        )
+
+    def _key(self, name: str, value: Map) -> Key:
+        self.number(value["rule"], value.line)
+        self.source.word(value, "type", f"key {name}", TYPES)
+        if "before" in value:
+            self.source.word(value, "before", f"key {name}", _BEFORE)
+        since, constraint = value.get("since"), value.get("value")
+        if since is not None and since not in self.tree["spec_versions"]:
+            self.unknown("spec version", since, value.line, self.tree["spec_versions"])
+        if constraint is not None:
+            self.used[f"constraint {constraint}"] += 1
+            if constraint not in self.constraints:
+                self.unknown("constraint", constraint, value.line, self.constraints)
+        return Key(
+            name,
+            value["type"],
+            "default" not in value,
+            self.value(value.get("default"), value.line),
+            self.value(value.get("null_is_default", False), value.line),
+            constraint,
+            since,
+            value.get("before"),
+            value["rule"],
+            value.line,
+        )
+
+    def property(self, name: str, value: Map) -> Property:
+        """A property, which has to be readable and to speak of what exists."""
+        self.number(value["rule"], value.line)
+        known = {
+            "state": {f"{region}={state}" for region in self.regions for state in self.regions[region].states},
+            "effect": {f"effect={effect}" for effect in self.effects},
+            "event": set(self.events),
+        }
+        try:
+            parse(value["holds"], known)
+        except PropertyError as error:
+            self.report("WSL018", value.line, f"Property {name}: {error}.", "See the terms above `properties`.")
+        return Property(name, value["holds"], value["rule"], value.line)

@@ -1,0 +1,408 @@
+"""What `Connection` promises beyond the scenarios: values, errors that teach, unread messages, quiet exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import Any
+
+import pytest
+
+from wslifecycle import WAIT, ApplicationViolation, Connection, Disconnected, ImpossibleEvent
+from wslifecycle.statemachine import effects as fx
+from wslifecycle.statemachine.load import load_spec
+from wslifecycle.statemachine.machine import Lifecycle, build
+
+DENIAL = "websocket.http.response"
+CONNECT = {"type": "websocket.connect"}
+
+
+def fresh(**options: Any) -> Connection:
+    """A connection whose app was given websocket.connect."""
+    connection = Connection(**{"extensions": {DENIAL}, **options})
+    assert connection.app_wants().message == CONNECT
+    return connection
+
+
+def opened(**options: Any) -> Connection:
+    connection = fresh(**options)
+    connection.app_sent({"type": "websocket.accept"})
+    return connection
+
+
+def profile(**answers: str) -> Lifecycle:
+    spec = load_spec()
+    return build(spec, {**spec.reference, **answers}, "another")
+
+
+def refusal(connection: Connection, message: Any) -> Exception:
+    """What sending raises; the connection is as before, and explain() says the same without raising."""
+    before = (connection.state, connection.case, connection.allowed())
+    told = connection.explain(message)
+    with pytest.raises((ApplicationViolation, Disconnected)) as caught:
+        connection.app_sent(message)
+    assert (connection.state, connection.case, connection.allowed()) == before
+    assert str(caught.value) == told
+    return caught.value
+
+
+class TestWhatTheAppIsGiven:
+    def test_each_message_is_a_new_dict(self) -> None:
+        connection = opened()
+        connection.peer_lost()
+        first, second = connection.app_wants().message, connection.app_wants().message
+        assert first == second == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+        assert first is not second
+
+    def test_both_keys_of_a_received_message_are_present(self) -> None:
+        connection = opened()
+        connection.peer_sent("text")
+        connection.peer_sent(b"")
+        assert connection.app_wants().message == {"type": "websocket.receive", "bytes": None, "text": "text"}
+        assert connection.app_wants().message == {"type": "websocket.receive", "bytes": b"", "text": None}
+
+    def test_only_one_key_under_the_other_answer_to_c44(self) -> None:
+        connection = opened(machine=profile(C44="one"))
+        connection.peer_sent("text")
+        assert connection.app_wants().message == {"type": "websocket.receive", "text": "text"}
+
+    def test_repeats_of_the_disconnect_are_paced(self) -> None:
+        connection = opened()
+        connection.peer_lost()
+        assert connection.app_wants().effects == ()
+        assert connection.app_wants().effects == (fx.Pace(0.05),)
+
+    def test_receive_raises_under_the_third_answer_to_c6(self) -> None:
+        connection = opened(machine=profile(C6="raises"))
+        connection.peer_lost()
+        assert connection.app_wants() is not WAIT
+        with pytest.raises(Disconnected):
+            connection.app_wants()
+
+    def test_the_reason_came_with_spec_version_2_5(self) -> None:
+        connection = opened(spec_version="2.4")
+        connection.peer_closed(4000, "bye")
+        assert connection.app_wants().message == {"type": "websocket.disconnect", "code": 4000}
+
+    def test_a_later_spec_version_than_ours_is_served_as_ours(self) -> None:
+        assert "reason" in (closed_by_peer(opened(spec_version="2.10")).message or {})
+
+
+def closed_by_peer(connection: Connection) -> Any:
+    connection.peer_closed(1000, "bye")
+    return connection.app_wants()
+
+
+class TestUnreadMessages:
+    def test_reading_pauses_over_the_bound_and_resumes_below_half_of_it(self) -> None:
+        connection = opened(unread=(4, None))
+        effects = [connection.peer_sent("x") for _ in range(5)]
+        assert effects == [(), (), (), (), (fx.PauseReading(),)]
+        given = [connection.app_wants().effects for _ in range(5)]
+        assert given == [(), (), (fx.ResumeReading(),), (), ()]
+        assert connection.app_wants() is WAIT
+
+    def test_bytes_count_too(self) -> None:
+        connection = opened(unread=(None, 10))
+        assert connection.peer_sent(bytes(10)) == ()
+        assert connection.peer_sent("x") == (fx.PauseReading(),)
+
+    def test_reading_resumes_on_our_close_so_that_the_peers_close_is_seen(self) -> None:
+        connection = opened(unread=(0, None))
+        assert connection.peer_sent("x") == (fx.PauseReading(),)
+        assert fx.ResumeReading() in connection.app_sent({"type": "websocket.close"})
+
+    def test_the_bounds_of_the_spec_hold_by_default(self) -> None:
+        connection = opened()
+        assert [connection.peer_sent("x") for _ in range(33)][-1] == (fx.PauseReading(),)
+
+
+class Code(enum.IntEnum):
+    BYE = 4000
+
+
+class Text(str):
+    """A str of its own kind."""
+
+
+class TestValues:
+    @pytest.mark.parametrize("data", [b"x", bytearray(b"x"), memoryview(b"x")])
+    def test_bytes_like_objects_are_taken_and_become_bytes(self, data: Any) -> None:
+        (effect,) = opened().app_sent({"type": "websocket.send", "bytes": data})
+        assert effect == fx.SendMessage(b"x")
+        assert isinstance(effect, fx.SendMessage)
+        assert type(effect.data) is bytes
+
+    def test_subclasses_become_plain_values(self) -> None:
+        (effect, *_) = opened().app_sent({"type": "websocket.close", "code": Code.BYE, "reason": Text("bye")})
+        assert isinstance(effect, fx.SendClose)
+        assert (type(effect.code), type(effect.reason)) == (int, str)
+
+    def test_the_code_of_the_peer_becomes_a_plain_int(self) -> None:
+        connection = opened()
+        connection.peer_closed(Code.BYE)
+        assert type((connection.app_wants().message or {})["code"]) is int
+
+    def test_the_caller_may_change_its_data_afterwards(self) -> None:
+        data = bytearray(b"before")
+        (effect,) = opened().app_sent({"type": "websocket.send", "bytes": data})
+        data[:] = b"behind"
+        assert effect == fx.SendMessage(b"before")
+
+    @pytest.mark.parametrize(
+        ("message", "rule"),
+        [
+            ({"type": "websocket.send"}, "R27"),
+            ({"type": "websocket.send", "text": "a", "bytes": b"b"}, "R27"),
+            ({"type": "websocket.send", "text": b"a"}, "R27"),
+            ({"type": "websocket.send", "text": "\ud800"}, "C38"),
+            ({"type": "websocket.close", "code": True}, "R38"),
+            ({"type": "websocket.close", "code": 1006}, "C20"),
+            ({"type": "websocket.close", "code": 2999}, "C20"),
+            ({"type": "websocket.close", "reason": 1}, "R39"),
+            ({"type": "nonsense"}, "C28"),
+            ({"type": "websocket.receive", "text": "x"}, "C28"),
+            ({"type": "http.response.start", "status": 200}, "C29"),
+            ({}, "C28"),
+            (None, "C28"),
+            ({"type": ["unhashable"]}, "C28"),
+        ],
+        ids=repr,
+    )
+    def test_a_malformed_message_is_refused_by_its_rule(self, message: Any, rule: str) -> None:
+        error = refusal(opened(), message)
+        assert isinstance(error, ApplicationViolation)
+        assert error.rule == rule
+        assert f"[{rule}]" in str(error)
+
+    @pytest.mark.parametrize(
+        ("message", "rule"),
+        [
+            ({"type": "websocket.accept", "subprotocol": "superchat"}, "C19"),
+            ({"type": "websocket.accept", "headers": [(b"sec-websocket-protocol", b"chat")]}, "C46"),
+            ({"type": "websocket.accept", "headers": [(b"Connection", b"close")]}, "C46"),
+            ({"type": "websocket.accept", "headers": [(b"x", b"a\r\nset-cookie: b")]}, "R25"),
+            ({"type": DENIAL + ".start", "status": 199}, "C24"),
+            ({"type": DENIAL + ".start"}, "R56"),
+        ],
+        ids=repr,
+    )
+    def test_a_malformed_reply_leaves_the_handshake_open(self, message: Any, rule: str) -> None:
+        connection = fresh(subprotocols=["chat"])
+        error = refusal(connection, message)
+        assert isinstance(error, ApplicationViolation)
+        assert error.rule == rule
+        (effect, *_) = connection.app_sent({"type": "websocket.accept", "subprotocol": "chat"})
+        assert effect == fx.CompleteHandshake("chat", ())
+
+    def test_code_and_reason_of_a_close_before_the_accept_are_not_looked_at_but_their_types_are(self) -> None:
+        assert isinstance(refusal(fresh(), {"type": "websocket.close", "code": "x"}), ApplicationViolation)
+        (effect, *_) = fresh().app_sent({"type": "websocket.close", "code": 1})
+        assert effect == fx.SendResponse(403, (), b"")
+
+    def test_the_state_is_looked_at_before_the_shape(self) -> None:
+        connection = opened()
+        connection.peer_lost()
+        assert isinstance(refusal(connection, {"type": "websocket.close", "code": 1006}), Disconnected)
+
+    def test_the_shape_is_looked_at_first_under_the_other_answer_to_c39(self) -> None:
+        connection = opened(machine=profile(C39="shape_first"))
+        connection.peer_lost()
+        assert isinstance(
+            refusal_without_explain(connection, {"type": "websocket.close", "code": 1006}), ApplicationViolation
+        )
+
+    def test_an_upper_case_header_name_is_lowered(self) -> None:
+        (effect, *_) = fresh().app_sent({"type": "websocket.accept", "headers": [(b"X-A", b"1")]})
+        assert effect == fx.CompleteHandshake(None, ((b"x-a", b"1"),))
+
+    def test_an_illegal_close_code_of_the_peer_fails_it(self) -> None:
+        connection = opened()
+        assert connection.peer_closed(999)[0] == fx.SendClose(1002, "")
+        assert connection.state.startswith("failing/")
+
+
+def refusal_without_explain(connection: Connection, message: Any) -> Exception:
+    with pytest.raises((ApplicationViolation, Disconnected)) as caught:
+        connection.app_sent(message)
+    return caught.value
+
+
+class TestErrorsThatTeach:
+    def test_a_violation_names_state_alternatives_history_rule_and_line(self) -> None:
+        text = str(refusal(fresh(), {"type": "websocket.send", "text": "hi"}))
+        assert text.startswith("[C41] websocket.send is not allowed in handshake/waiting/running.")
+        assert "The handshake request has come and is not answered yet." in text
+        assert "Allowed now: websocket.accept, websocket.close, websocket.http.response.start." in text
+        assert "Got here by: receive() gives websocket.connect." in text
+        assert "Choice 41: A message that is legal in shape but not in this state." in text
+
+    def test_the_line_is_the_row_that_refuses(self) -> None:
+        error = refusal(fresh(), {"type": "websocket.send", "text": "hi"})
+        assert isinstance(error, ApplicationViolation)
+        row = next(row for row in load_spec().rows if row.line == error.line)
+        assert "app_send" in row.events
+        assert row.rule == error.rule == "C41"
+
+    def test_a_disconnect_says_how_the_connection_ended(self) -> None:
+        connection = opened()
+        connection.peer_closed(1001)
+        error = refusal(connection, {"type": "websocket.send", "text": "hi"})
+        assert isinstance(error, Disconnected)
+        assert isinstance(error, OSError)
+        assert "Got here by: The peer's Close frame was decoded." in str(error)
+        assert "Rule R32" in str(error)
+
+    def test_what_is_allowed_is_explained_too(self) -> None:
+        connection = opened()
+        assert "websocket.close is allowed in open/flowing/running: -> closing/" in connection.explain(
+            {"type": "websocket.close"}
+        )
+        assert connection.state == "open/flowing/running"
+
+    def test_an_impossible_event_is_the_servers_fault(self) -> None:
+        with pytest.raises(ImpossibleEvent, match="fault in the server"):
+            fresh().peer_sent("too early")
+
+    def test_the_callable_cannot_end_twice(self) -> None:
+        connection = fresh()
+        connection.app_returned()
+        with pytest.raises(ImpossibleEvent):
+            connection.app_raised(ValueError())
+
+    def test_allowed_follows_the_lifecycle(self) -> None:
+        connection = Connection()
+        assert connection.allowed().send == ("websocket.accept", "websocket.close")
+        assert connection.allowed().receive == "websocket.connect"
+        connection.app_sent({"type": "websocket.accept"})
+        assert connection.allowed().send == ("websocket.send", "websocket.close")
+        connection.peer_lost()
+        assert connection.allowed().send == ()
+
+
+class TestOptions:
+    def test_an_unknown_timer_is_named(self) -> None:
+        with pytest.raises(LookupError, match="close_timeout"):
+            Connection(timeouts={"close": 1})
+        with pytest.raises(LookupError, match="close_timeout"):
+            Connection().timed_out("close")
+
+    def test_a_spec_version_that_is_no_version_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"2\.x"):
+            Connection(spec_version="2.x")
+
+    def test_timers_take_the_seconds_that_are_given(self) -> None:
+        connection = Connection(timeouts={"handshake_timeout": 3, "keepalive": None, "close_timeout": 5})
+        assert connection.started() == (fx.StartTimer("handshake_timeout", 3),)
+        accepted = connection.app_sent({"type": "websocket.accept"})
+        assert accepted == (fx.CompleteHandshake(None, ()), fx.CancelTimer("handshake_timeout"))
+        assert connection.app_sent({"type": "websocket.close"})[1:] == (
+            fx.ResumeReading(),
+            fx.StartTimer("close_timeout", 5),
+        )
+
+    def test_a_timer_that_is_off_is_neither_started_nor_cancelled(self) -> None:
+        connection = Connection(timeouts={"handshake_timeout": None, "keepalive": None})
+        assert connection.started() == ()
+        assert connection.app_sent({"type": "websocket.accept"}) == (fx.CompleteHandshake(None, ()),)
+
+    def test_shutdown_takes_another_code(self) -> None:
+        connection = opened()
+        assert connection.shutdown(1001)[0] == fx.SendClose(1001, "")
+        assert (connection.app_wants().message or {})["code"] == 1001
+
+    def test_an_unknown_message_is_ignored_under_the_other_answer_to_c28(self) -> None:
+        connection = opened(machine=profile(C28="ignored"))
+        assert connection.app_sent({"type": "nonsense"}) == ()
+        assert isinstance(refusal(connection, {"type": "http.response.start"}), ApplicationViolation)
+
+    def test_an_observer_sees_every_answer(self) -> None:
+        seen: list[tuple[str, str | None]] = []
+        connection = Connection(observe=lambda answer: seen.append((answer.event, answer.refusal)))
+        connection.app_wants()
+        connection.app_wants()
+        refusal_without_explain(connection, {"type": "websocket.send", "text": "x"})
+        connection.app_sent({"type": "websocket.accept"})
+        assert seen == [("give_connect", None), ("app_send", "violation"), ("app_accept", None)]
+
+
+class TestQuietExceptions:
+    """C40: an exception that leaves the app is quiet only if it stems from the Disconnected of this connection."""
+
+    def own(self) -> tuple[Connection, Disconnected]:
+        connection = opened()
+        connection.peer_lost()
+        error = refusal(connection, {"type": "websocket.send", "text": "x"})
+        assert isinstance(error, Disconnected)
+        return connection, error
+
+    def test_its_own_disconnected_is_quiet_and_another_connections_is_not(self) -> None:
+        (connection, error), (_, other) = self.own(), self.own()
+        assert connection.is_quiet(error)
+        assert not connection.is_quiet(other)
+        assert not connection.is_quiet(ValueError())
+        assert not connection.is_quiet(OSError())
+
+    def test_a_group_is_quiet_when_all_its_leaves_are(self) -> None:
+        (connection, error), (_, other) = self.own(), self.own()
+        assert connection.is_quiet(ExceptionGroup("tasks", [error, ExceptionGroup("more", [error])]))
+        assert not connection.is_quiet(ExceptionGroup("tasks", [error, other]))
+
+    def test_a_cause_or_a_context_makes_it_quiet(self) -> None:
+        connection, error = self.own()
+        caused, in_context, suppressed = ValueError(), ValueError(), ValueError()
+        caused.__cause__ = error
+        in_context.__context__ = KeyError()
+        in_context.__context__.__context__ = error
+        suppressed.__context__ = error
+        suppressed.__suppress_context__ = True
+        assert connection.is_quiet(caused)
+        assert connection.is_quiet(in_context)
+        assert not connection.is_quiet(suppressed)
+
+    def test_a_chain_that_goes_round_ends(self) -> None:
+        connection, _ = self.own()
+        one, two = ValueError(), ValueError()
+        one.__context__, two.__context__ = two, one
+        assert not connection.is_quiet(one)
+
+    def test_nothing_is_quiet_under_the_other_answer(self) -> None:
+        connection = opened(machine=profile(C40="logged"))
+        connection.peer_lost()
+        assert not connection.is_quiet(refusal(connection, {"type": "websocket.send", "text": "x"}))
+
+    def test_a_cancelled_app_is_an_app_that_raised(self) -> None:
+        assert opened().app_raised(asyncio.CancelledError())[0] == fx.SendClose(1011, "")
+
+
+class TestTheObjectItself:
+    def test_it_has_slots_and_nothing_else(self) -> None:
+        with pytest.raises(AttributeError):
+            Connection().accepted = True  # type: ignore[attr-defined]
+
+    def test_all_connections_share_one_machine(self) -> None:
+        assert Connection().machine is Connection().machine
+
+    def test_it_shows_its_state(self) -> None:
+        assert repr(Connection()) == "<Connection handshake/connect_due/running>"
+
+    def test_a_204_has_no_body(self) -> None:
+        connection = fresh()
+        connection.app_sent({"type": DENIAL + ".start", "status": 204})
+        (effect, *_) = connection.app_sent({"type": DENIAL + ".body", "body": b"dropped"})
+        assert effect == fx.SendResponse(204, (), b"")
+
+
+class TestOlderSpecVersions:
+    def test_headers_on_2_0_are_refused_unless_they_are_empty(self) -> None:
+        connection = fresh(spec_version="2.0")
+        error = refusal(connection, {"type": "websocket.accept", "headers": [(b"x-a", b"1")]})
+        assert "came with spec version 2.1" in str(error)
+        (effect, *_) = connection.app_sent({"type": "websocket.accept", "headers": []})
+        assert effect == fx.CompleteHandshake(None, ())
+
+    @pytest.mark.parametrize("answers", [{}, {"C39": "shape_first"}])
+    def test_headers_may_be_any_iterable(self, answers: dict[str, str]) -> None:
+        connection = fresh(machine=profile(**answers))
+        (effect, *_) = connection.app_sent({"type": "websocket.accept", "headers": iter([(b"x-a", b"1")])})
+        assert effect == fx.CompleteHandshake(None, ((b"x-a", b"1"),))
