@@ -184,14 +184,18 @@ def ways_in_region(picture: Picture, path: Sequence[Step], position: int) -> lis
 # -------------------------------------------------------------------------------------------- everything
 
 
+def _kinds(name: str) -> list[str]:
+    """The formats in which a picture is kept: tables of the overview only, and of the huge product no PNG."""
+    left_out = {OVERVIEW: (), PRODUCT: ("markdown", "png")}.get(name, ("markdown",))
+    return [kind for kind in SUFFIXES if kind not in left_out]
+
+
 def _files(machine: Lifecycle) -> dict[str, tuple[str, Picture]]:
     """The files of `diagrams/` that show a picture: their format and the picture."""
-    made = {}
+    made: dict[str, tuple[str, Picture]] = {}
     for name in pictures(machine):
         picture = picture_of(machine, name)
-        for kind, suffix in SUFFIXES.items():
-            if kind != "markdown" or name == OVERVIEW:
-                made[f"{name}.{suffix}"] = (kind, picture)
+        made |= {f"{name}.{SUFFIXES[kind]}": (kind, picture) for kind in _kinds(name)}
     return made
 
 
@@ -282,8 +286,7 @@ def _readme(machine: Lifecycle, record: str) -> str:
     ]
     for name in pictures(machine):
         picture = picture_of(machine, name)
-        formats = [f"[{suffix}]({name}.{suffix})" for suffix in ("svg", "png", "dot", "mmd")]
-        formats += [f"[tables]({name}.md)"] if name == OVERVIEW else []
+        formats = [f"[{kind}]({name}.{SUFFIXES[kind]})" for kind in _kinds(name)]
         lines += [f"## {name}", "", *picture.caption.split("\n"), f"({', '.join(formats)})", ""]
         lines += [f"![the picture {name}]({name}.svg)", ""]
     return "\n".join(lines).rstrip("\n") + "\n"

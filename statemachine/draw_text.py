@@ -84,7 +84,7 @@ def _arrow(edge: Edge, source: str, target: str) -> str:
     who = "receive()" if edge.actor == "given" else edge.actor
     said = "<br/>".join(events + (f" / {effect}" if effect else "") for events, effect in edge.said)
     text = f"{who}, {edge.binding}{mark}<br/>{said}"  # a colon or semicolon would end the text
-    return f"{_id(source)} --> {_id(target)} : {text.replace(':', ',').replace(';', ',')}"
+    return f"{_id(source)} --> {_id(target)} : {text}"
 
 
 # -------------------------------------------------------------------------------------------- markdown
