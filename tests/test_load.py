@@ -26,7 +26,26 @@ from wslifecycle.statemachine.model import Spec
 from wslifecycle.statemachine.source import Source
 
 SPEC = resources.files("wslifecycle") / "spec"
-TEXT = (SPEC / "lifecycle.yaml").read_text(encoding="utf-8")
+
+
+def one_row_a_line(text: str) -> str:
+    """The same YAML with each flow mapping on one line, so that faults can be edited in wherever it is wrapped."""
+    joined: list[str] = []
+    depth = 0
+    for line in text.splitlines():
+        comment = line.lstrip().startswith("#")
+        if depth:
+            joined[-1] += " " + line.strip()
+        else:
+            joined.append(line)
+        if not comment:
+            bare = re.sub(r'"[^"]*"', "", joined[-1])
+            depth = sum(map(bare.count, "{[")) - sum(map(bare.count, "}]"))
+            depth += joined[-1].count('"') % 2  # a quoted text goes on in the next line
+    return "\n".join(joined) + "\n"
+
+
+TEXT = one_row_a_line((SPEC / "lifecycle.yaml").read_text(encoding="utf-8"))
 SCHEMA: dict[str, Any] = json.loads((SPEC / "lifecycle.schema.json").read_text(encoding="utf-8"))
 
 
@@ -905,7 +924,7 @@ def rejected(text: str) -> tuple[Finding, ...]:
 # ------------------------------------------------------------------------------------------------ no row is idle
 
 
-REAL = load_spec()
+REAL = parse_spec(TEXT)
 
 
 def selecting(spec: Spec, line: int) -> dict[str, str]:

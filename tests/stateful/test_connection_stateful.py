@@ -229,7 +229,7 @@ def test_any_order_keeps_every_property() -> None:
 GIVE_CONNECT = "    - {event: give_connect, from: connect_due, to: waiting, rule: R20}\n"
 GIVE_MESSAGE = "{event: give_message, from: [flowing, disconnect_due], "
 GIVE_MESSAGE_LATE = "{event: give_message, from: [ended, silent], "
-GIVE_DISCONNECT = "{event: give_disconnect, from: disconnect_due, if: not unread, to: ended, "
+GIVE_DISCONNECT = "{event: give_disconnect, from: disconnect_due, if: not unread, to: ended,"
 WITHHELD = "    - {event: give_disconnect, from: disconnect_due, if: unread, refuse: not_due, rule: R26}\n"
 ANSWERED = "{event: peer_close, from: closing, to: closed, effects: [end_transport], "
 TOLD = "{region: inbox, from: [waiting, flowing], to: disconnect_due, "
