@@ -1,28 +1,38 @@
 """Bytes to events and effects to bytes, on wsproto. This is the only module that imports it.
 
 What wsproto is not good at is put right here: bytes that come before the accept are held and not lost (C14), a message
-is one event however its frames were cut (R2), and a fault of the peer, which wsproto reports as if the peer had closed,
-is told apart from a Close (C47).
+is one event however its frames were cut (R2), a fault of the peer, which wsproto reports as if the peer had closed, is
+told apart from a Close (C47) and is the last thing that is heard (W9), and the request is held to HTTP/1.1 and to one
+valid key (W1). Its head is read a second time with h11, because wsproto does not hand over all fields as they came
+(R14).
+
+Known limits, all wsproto's: a peer's Close with 1014 fails the connection (C20 would allow it); a Ping after our Close
+is not answered (C42); of several `Connection` or `Upgrade` fields only the last counts; the size of a text is counted
+in characters. The target of a request in absolute form is not taken apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
+import h11
 from wsproto import ConnectionType, WSConnection, events
 from wsproto.connection import ConnectionState
 from wsproto.frame_protocol import CloseReason
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import RemoteProtocolError
 
 from wslifecycle.statemachine import effects as fx
 
 HEAD_LIMIT = 65536
 """Bytes of a request head, and of frames that come before the accept (C14)."""
 
-_BODYLESS = frozenset((204, 205, 304))
+_BODYLESS = frozenset((204, 304))
+"""Statuses whose responses have no content-length (RFC 9110 section 8.6); that of a 205 is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class Reply:
     data: bytes
 
 
+Fields: TypeAlias = Iterable[tuple[bytes, bytes]]
 Heard: TypeAlias = Request | BadRequest | Message | Close | Violation | Reply
 
 
@@ -78,31 +89,41 @@ class Codec:
         self._ws = WSConnection(ConnectionType.SERVER)
         self._buffer = bytearray()  # the request's head, then what comes before the accept
         self._parts: list[Any] = []  # the frames of a message that is not complete
+        self._size = 0  # of these
         self._max_size = max_size
 
     def request(self, data: bytes) -> Request | BadRequest | None:
         """Takes bytes until the head of the request is complete; what follows it is held."""
         self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n") + 4
+        end = self._buffer.find(b"\r\n\r\n", max(0, len(self._buffer) - len(data) - 3)) + 4
         if end < 4 and len(self._buffer) <= HEAD_LIMIT:
             return None
-        head = bytes(self._buffer[: end if end >= 4 else None])
-        del self._buffer[: len(head)]
+        if not 4 <= end <= HEAD_LIMIT:
+            return BadRequest(self._respond(400, (), b""))
+        head = bytes(self._buffer[:end])
+        del self._buffer[:end]
         try:
             self._ws.receive_data(head)
-            for event in self._ws.events():
-                if isinstance(event, events.Request):
-                    return Request(_scope(event))
+            (event,) = self._ws.events()
+            request = _parsed(head)
+            if isinstance(event, events.Request) and request.http_version == b"1.1" and _has_valid_key(request):
+                return Request(_scope(request, [name for name in event.subprotocols if name]))
         except RemoteProtocolError as error:
-            hint = error.event_hint if isinstance(error.event_hint, events.RejectConnection) else None
-            return BadRequest(self._respond(hint.status_code if hint else 400, hint.headers if hint else (), b""))
+            if isinstance(hint := error.event_hint, events.RejectConnection):
+                return BadRequest(self._respond(hint.status_code, hint.headers, b""))
+        except UnicodeError:  # a field that wsproto reads as ASCII is none
+            pass
         return BadRequest(self._respond(400, (), b""))
 
     def feed(self, data: bytes) -> Iterator[Heard]:
-        """What the peer's bytes mean. Before the accept they are held, and too many of them are a violation."""
+        """What the peer's bytes mean. Before the accept they are held, and too many of them are a violation.
+
+        Nothing is heard after a violation. Go on with the iterator only when our Close is encoded.
+        """
         if self._ws.connection is None:
             self._buffer += data
             if len(self._buffer) > HEAD_LIMIT:
+                self._buffer.clear()
                 yield Violation(1009)
             return
         if self._ws.state is ConnectionState.CLOSED:
@@ -110,34 +131,45 @@ class Codec:
         self._ws.receive_data(bytes(self._buffer) + data)
         self._buffer.clear()
         for event in self._ws.events():
-            match event:
-                case events.Message():
-                    yield from self._message(event)
-                case events.Ping() if self._ws.state is ConnectionState.OPEN:
-                    yield Reply(self._ws.send(event.response()))
-                case events.CloseConnection() if self._ws.state in (
-                    ConnectionState.REMOTE_CLOSING,
-                    ConnectionState.CLOSED,
-                ):
-                    yield Close(None if event.code == 1005 else event.code, event.reason or "")
-                case events.CloseConnection():  # wsproto could not parse a frame and has read no Close
-                    yield Violation(event.code)
+            heard = self._meaning(event)
+            if heard is not None:
+                yield heard
+            if isinstance(heard, Violation):
+                self._ws.receive_data(None)  # "the peer is gone": wsproto would pile up what it no longer reads (W9)
+                return
 
-    def _message(self, event: events.Message[Any]) -> Iterator[Heard]:
-        self._parts.append(event.data)
-        if sum(map(len, self._parts)) > self._max_size:
-            self._parts.clear()
-            yield Violation(1009)
-        elif event.message_finished:
-            data, empty = self._parts, event.data[:0]
-            self._parts = []
-            yield Message("".join(data) if isinstance(empty, str) else b"".join(data))
+    def _meaning(self, event: events.Event) -> Heard | None:
+        match event:
+            case events.Message():
+                return self._message(event)
+            case events.Ping() if self._ws.state is ConnectionState.OPEN:
+                return Reply(self._ws.send(event.response()))
+            case events.CloseConnection() if self._ws.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
+                return Close(None if event.code == 1005 else event.code, event.reason or "")
+            case events.CloseConnection():  # wsproto could not parse a frame and has read no Close
+                return Violation(event.code)
+        return None
+
+    def _message(self, event: events.Message[Any]) -> Message | Violation | None:
+        if event.data:  # empty frames cost nothing, however many come
+            self._parts.append(event.data)
+            self._size += len(event.data)
+        if self._size > self._max_size:
+            return Violation(1009)
+        if not event.message_finished:
+            return None
+        data = event.data[:0].join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        return Message(data)
 
     def encode(self, effect: fx.Effect) -> bytes:
         """The bytes of an effect that is seen on the wire; none for the others."""
         match effect:
             case fx.CompleteHandshake(subprotocol, headers):
-                return self._ws.send(events.AcceptConnection(subprotocol=subprotocol, extra_headers=list(headers)))
+                # as a field of its own: whether it may be chosen is decided already (C19)
+                chosen = [] if subprotocol is None else [(b"sec-websocket-protocol", subprotocol.encode())]
+                return self._ws.send(events.AcceptConnection(extra_headers=[*chosen, *_cleaned(headers)]))
             case fx.SendResponse(status, headers, body):
                 return self._respond(status, headers, body)
             case fx.SendHead(status, headers):
@@ -156,33 +188,51 @@ class Codec:
                 )
         return b""
 
-    def _respond(self, status: int, headers: Any, body: bytes) -> bytes:
-        try:
-            length = [] if status in _BODYLESS else [(b"content-length", str(len(body)).encode())]
-            sent = [field for field in headers if field[0] != b"content-length"]
-            return self._head(status, [*sent, *length]) + self._ws.send(events.RejectData(data=body))
-        except LocalProtocolError:  # the request was no HTTP at all
-            return b"HTTP/1.1 %d \r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
+    def _respond(self, status: int, headers: Fields, body: bytes) -> bytes:
+        length = [] if status in _BODYLESS else [(b"content-length", b"%d" % len(body))]
+        return self._head(status, headers, length) + self._ws.send(events.RejectData(data=body))
 
-    def _head(self, status: int, headers: Any) -> bytes:
-        fields = [*headers, (b"connection", b"close")]
+    def _head(self, status: int, headers: Fields, length: Fields = ()) -> bytes:
+        """A head whose framing is ours: an app's content-length that its body belies would break the response."""
+        own = [field for field in _cleaned(headers) if field[0].lower() not in (b"content-length", b"connection")]
+        fields = [*own, *length, (b"connection", b"close")]
         return self._ws.send(events.RejectConnection(status_code=status, headers=fields, has_body=True))
 
 
-def _scope(request: events.Request) -> dict[str, Any]:
-    """The scope of the connection as far as the request tells it. wsproto hands some header fields over apart."""
-    path, _, query = request.target.partition("?")
-    headers = [(b"host", request.host.encode()), *((bytes(n), bytes(v)) for n, v in request.extra_headers)]
-    if request.subprotocols:
-        headers.append((b"sec-websocket-protocol", ", ".join(request.subprotocols).encode()))
+def _parsed(head: bytes) -> h11.Request:
+    """The head of a request that wsproto has taken, every field as it came."""
+    reader = h11.Connection(h11.SERVER)
+    reader.receive_data(head)
+    request = reader.next_event()
+    assert isinstance(request, h11.Request)
+    return request
+
+
+def _has_valid_key(request: h11.Request) -> bool:
+    """Whether there is one key, of 16 bytes in base64 (RFC 6455 section 4.2.1)."""
+    keys = [value for name, value in request.headers if name == b"sec-websocket-key"]
+    try:
+        return [len(base64.b64decode(key, validate=True)) for key in keys] == [16]
+    except binascii.Error:
+        return False
+
+
+def _cleaned(headers: Fields) -> list[tuple[bytes, bytes]]:
+    """Fields as h11 takes them: no white space around a value, where it means nothing, and no FF or VT inside."""
+    return [(name, value.replace(b"\f", b" ").replace(b"\v", b" ").strip()) for name, value in headers]
+
+
+def _scope(request: h11.Request, subprotocols: list[str]) -> dict[str, Any]:
+    """The scope of the connection as far as the request tells it."""
+    path, _, query = request.target.partition(b"?")
     return {
         "type": "websocket",
         "http_version": "1.1",
         "scheme": "ws",
-        "path": unquote(path),
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
+        "path": unquote(path.decode("ascii")),
+        "raw_path": path,
+        "query_string": query,
         "root_path": "",
-        "headers": headers,
-        "subprotocols": list(request.subprotocols),
+        "headers": [(bytes(name), bytes(value)) for name, value in request.headers],
+        "subprotocols": subprotocols,
     }

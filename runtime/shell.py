@@ -1,22 +1,23 @@
 """The smallest asyncio shell around a `Connection`: it hands over what happens and carries out the effects.
 
 It holds no fact about the lifecycle. What it may remember is listed in `Session.__slots__` and explained there; whether
-something is legal, due or over, only the connection's machine knows. Keepalive, back-pressure of reading and logging in
-a server's style come with the full runtime.
+something is legal, due or over, only the connection's machine knows.
+
+Keepalive and logging in a server's style come with the full runtime. So does what a hostile peer can still do here: a
+request head that never becomes complete is waited for, and Pongs pile up for a peer that sends Pings and reads nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import math
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 from wslifecycle.runtime import codec as wire
 from wslifecycle.statemachine import effects as fx
-from wslifecycle.statemachine.connection import WAIT, Connection
-from wslifecycle.statemachine.errors import LifecycleError
+from wslifecycle.statemachine.connection import Connection
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle
 
@@ -26,6 +27,7 @@ App: TypeAlias = Callable[
 ]
 
 _log = logging.getLogger("wslifecycle")
+_apps: set[asyncio.Task[None]] = set()  # asyncio itself holds a task only weakly, and it may outlive its connection
 
 
 class Options(TypedDict):
@@ -44,10 +46,12 @@ class Session(asyncio.Protocol):
         "_codec",  # bytes to events and back
         "_connection",  # the machine's view of this connection: the only thing here that knows the lifecycle
         "_drained",  # set while the transport takes more bytes: send() waits for it (C30)
+        "_news",  # set when something happened: the receive() whose turn it is asks again
+        "_paced",  # when the last paced message was given (C6)
         "_task",  # the app
         "_timers",  # those that run, by name
         "_transport",
-        "_waiting",  # receive() calls that wait, in call order (C16)
+        "_turn",  # the queue of receive() calls (C16)
     )
 
     def __init__(self, transport: asyncio.Transport, codec: wire.Codec, connection: Connection) -> None:
@@ -56,14 +60,18 @@ class Session(asyncio.Protocol):
         self._connection = connection
         self._drained = asyncio.Event()
         self._drained.set()
+        self._news = asyncio.Event()
+        self._paced = -math.inf
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._waiting: deque[asyncio.Future[Message]] = deque()
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, app: App, scope: MutableMapping[str, Any]) -> asyncio.Task[None]:
         """Starts the app; the task ends when its callable does."""
         self.carry_out(self._connection.started())
         self._task = asyncio.get_running_loop().create_task(self._run(app, scope))
+        _apps.add(self._task)
+        self._task.add_done_callback(_apps.discard)
         return self._task
 
     async def _run(self, app: App, scope: MutableMapping[str, Any]) -> None:
@@ -81,37 +89,31 @@ class Session(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------- the app's side
 
     async def receive(self) -> Message:
-        """The app's `receive()`: the next message, in call order."""
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        self._serve()
-        return await future
+        """The app's `receive()`: the next message, in call order. One that is cancelled takes nothing with it."""
+        async with self._turn:
+            while (message := (given := self._connection.app_wants()).message) is None:
+                self._news.clear()
+                await self._news.wait()
+            for effect in given.effects:
+                if isinstance(effect, fx.Pace):
+                    await self._pace(effect.seconds)
+            self.carry_out(given.effects)
+            return message
+
+    async def _pace(self, seconds: float) -> None:
+        """Waits a turn of the loop, and until so many seconds are gone since it last did."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0, self._paced + seconds - loop.time()))
+        self._paced = loop.time()
 
     async def send(self, message: Message) -> None:
         """The app's `send()`: decided and written at once, then it waits until the transport takes more."""
         self.happened(self._connection.app_sent(message))
+        if self._transport.is_closing():  # this message was the last one
+            return
         await self._drained.wait()
-
-    def _serve(self) -> None:
-        """Answers the waiting `receive()` calls with what is due; those that were cancelled are skipped."""
-        while self._waiting:
-            if self._waiting[0].done():
-                self._waiting.popleft()
-                continue
-            try:
-                given = self._connection.app_wants()
-            except LifecycleError as error:
-                self._waiting.popleft().set_exception(error)
-                continue
-            if given is WAIT or given.message is None:
-                return
-            future = self._waiting.popleft()
-            pause = [effect.seconds for effect in given.effects if isinstance(effect, fx.Pace)]
-            self.carry_out(given.effects)
-            if pause:
-                asyncio.get_running_loop().call_later(pause[0], _answer, future, given.message)
-            else:
-                future.set_result(given.message)
+        if self._transport.is_closing():  # the connection ended meanwhile, and the machine has a word for that (C43)
+            self.happened(self._connection.app_sent(message))
 
     # ---------------------------------------------------------------------------------------- the peer's side
 
@@ -159,18 +161,20 @@ class Session(asyncio.Protocol):
         self.happened(self._connection.timed_out(timer))
 
     async def ended(self) -> None:
-        """Waits until the app has ended; raises what it raised only if that was no ordinary exception."""
+        """Waits until the app has ended, however it did."""
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task})
 
     # ---------------------------------------------------------------------------------------- effects
 
-    def happened(self, effects: Iterable[fx.Effect]) -> None:
-        """Something happened: carries out what it brought about and serves the `receive()` calls that wait."""
+    def happened(self, effects: Sequence[fx.Effect]) -> None:
+        """Something happened: carries out what it brought about, and has the waiting `receive()` ask again."""
         self.carry_out(effects)
-        self._serve()
+        self._news.set()
+        if any(isinstance(effect, fx.CompleteHandshake) for effect in effects):
+            self.data_received(b"")  # what was held before the accept, before anything else can happen (C14)
 
-    def carry_out(self, effects: Iterable[fx.Effect]) -> None:
+    def carry_out(self, effects: Sequence[fx.Effect]) -> None:
         """Carries out effects in their order."""
         loop = asyncio.get_running_loop()
         for effect in effects:
@@ -187,12 +191,11 @@ class Session(asyncio.Protocol):
                     self._transport.abort()
                 case fx.EndTransport(deadline):
                     self._transport.close()
+                    self._drained.set()  # whoever waits in send() need not see it flushed
                     if deadline is not None:
                         self._timers["end"] = loop.call_later(deadline, self._transport.abort)
                 case _:
                     self._transport.write(self._codec.encode(effect))
-                    if isinstance(effect, fx.CompleteHandshake):
-                        loop.call_soon(self.data_received, b"")  # what was held before the accept
 
 
 class Acceptor(asyncio.Protocol):
@@ -231,6 +234,7 @@ class Acceptor(asyncio.Protocol):
                 }
                 self._on_session(session)
                 session.start(self._app, scope)
+                session.data_received(b"")  # what came with the request may be too much already (C14)
 
 
 async def serve(
@@ -254,8 +258,3 @@ async def serve(
     loop = asyncio.get_running_loop()
     options = Options(spec_version=spec_version, extensions=tuple(extensions), machine=machine, observe=observe)
     return await loop.create_server(lambda: Acceptor(app, on_session, max_size, options), host, port)
-
-
-def _answer(future: asyncio.Future[Message], message: Message) -> None:
-    if not future.done():
-        future.set_result(message)

@@ -12,23 +12,23 @@ and no lock, so it can be driven from asyncio, trio, threads or a test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
-from wslifecycle.statemachine import effects, explain
+from wslifecycle.statemachine import effects as fx
+from wslifecycle.statemachine import explain
 from wslifecycle.statemachine.effects import Effect
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected, ImpossibleEvent
 from wslifecycle.statemachine.explain import Allowed
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle, LifecycleEvent, lifecycle
-from wslifecycle.statemachine.messages import Context, Shape, ShapeError
+from wslifecycle.statemachine.messages import Context, ShapeError, cut, in_ranges
 from wslifecycle.statemachine.model import Actor, Call, First, Kind, Message, Ref, Value
 from wslifecycle.statemachine.unread import Unread
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """What `receive()` gives: the message, and effects to carry out (in order) before it is handed over."""
 
     message: dict[str, Any] | None
@@ -42,23 +42,24 @@ WAIT = Given(None)
 class Connection:
     """The lifecycle of one connection, from the handshake request to the end of the transport.
 
-    `spec_version`, `extensions` and `subprotocols` are those of the scope. `timeouts` overrides the seconds of the
-    spec's timers by name (None switches one off), `unread` its bounds (messages, bytes; None: no bound). `machine` is
-    another profile than `reference`; `observe` is called with every answer of the machine, obeyed or refused, before it
-    takes effect, and can only watch. Raises `ValueError` for a `spec_version` that is not a version number and
-    `LookupError` for an unknown timer.
+    `spec_version`, `extensions` and `subprotocols` are those of the scope (the version is 2.5 if left out, C35).
+    `timeouts` overrides the seconds of the spec's timers by name (None switches one off; that of `close_timeout` is the
+    deadline of `EndTransport`, too), `unread` its bounds (messages, bytes; None: no bound), `machine` the profile where
+    it is not the reference; `observe` is called with every answer of the machine, obeyed or refused, before it takes
+    effect, and can only watch. Raises `ValueError` for a `spec_version` that is not a version number, `LookupError` for
+    an unknown timer, `TypeError` for a str in the place of a collection.
     """
 
     __slots__ = (
+        "__weakref__",
         "_came",
         "_context",
+        "_dialect",
         "_machine",
         "_observe",
-        "_shapes",
         "_timeouts",
         "_unread",
         "_variables",
-        "_version",
         "case",
         "state",
     )
@@ -66,7 +67,7 @@ class Connection:
     def __init__(
         self,
         *,
-        spec_version: str = "2.5",
+        spec_version: str | None = None,
         extensions: Iterable[str] = (),
         subprotocols: Iterable[str] = (),
         timeouts: Mapping[str, float | None] | None = None,
@@ -76,25 +77,24 @@ class Connection:
     ) -> None:
         machine = machine or lifecycle()
         flat = machine.flat
+        if isinstance(extensions, str) or isinstance(subprotocols, str):
+            raise TypeError("extensions and subprotocols are collections of str, not one str.")
         offered = frozenset(extensions)
         self._machine = machine
-        self._version = _version(spec_version)
+        self._dialect = machine.dialect(spec_version or flat.value("C35", "spec_version"))
         self._variables: dict[str, dict[str, Any]] = {}
         self._unread = Unread(*(unread or (flat.value("C31", "messages"), flat.value("C31", "bytes"))))
-        self._context = Context(tuple(subprotocols), self._value)
+        self._context = Context(tuple(subprotocols), self._variables)
         self._timeouts = {name: flat.resolve(timer.seconds) for name, timer in machine.spec.timers.items()}
         for name, seconds in (timeouts or {}).items():
             if name not in self._timeouts:
                 raise LookupError(f"There is no timer {name!r}. There are {', '.join(self._timeouts)}.")
             self._timeouts[name] = seconds
-        self._shapes = _shapes(machine, self._version)
         self._observe = observe
         self._came: Answer | None = None
         self.state: str = next(iter(machine.states))
-        self.case: int = sum(
-            1 << bit
-            for bit, fact in enumerate(flat.facts)
-            if (fact.extension in offered) or (fact.spec_version and _version(fact.spec_version) <= self._version)
+        self.case: int = self._dialect.facts | sum(
+            flat.bits[fact.name] for fact in flat.facts if fact.extension in offered
         )
 
     # ---------------------------------------------------------------------------------------- the app
@@ -109,16 +109,8 @@ class Connection:
         Raises `ApplicationViolation` when the message is unknown, not allowed in this state, or malformed, and
         `Disconnected` when the connection has ended (R32); both leave the connection as it was.
         """
-        declared, name = self._meaning(message)
-        if declared is None:
-            return self._unknown(message)
-        flat = self._machine.flat
-        if flat.value("C39", "shape_first"):
-            shaped = self._shaped(message, declared, frozenset(declared.keys))
-            return self._commit(self._permitted(name, declared.type), shaped)
-        answer = self._permitted(name, declared.type)
-        used = frozenset(declared.keys) if flat.value("C23", "check") else _keys_read(answer)
-        return self._commit(answer, self._shaped(message, declared, used))
+        decided = self._decide(message, self._observe)
+        return () if decided is None else self._commit(*decided)
 
     def app_wants(self) -> Given:
         """The app called `receive()`, or one waits and something happened: the message that is due, or `WAIT`.
@@ -129,29 +121,26 @@ class Connection:
         answer = self._machine.due[self.case][self.state]
         if answer.refusal is Kind.NOT_DUE:
             return WAIT
+        if self._observe is not None:
+            self._observe(answer)
         if answer.refusal is not None:
             raise self._refusal(answer, "receive()")
         kind = cast(str, self._machine.spec.events[answer.event].message)
-        keys = self._machine.spec.messages[kind].keys
         message: dict[str, Any] = {"type": kind}
         for key, value in answer.gives or ():
-            if not self._older(keys[key].since):
-                message[key] = self._value(value)
-        if any(call.effect == "take_message" for call in answer.effects):
-            data, resume = self._unread.take()
-            message |= {"bytes": data, "text": None} if isinstance(data, bytes) else {"bytes": None, "text": data}
-            if self._machine.flat.resolve(self._machine.spec.messages[kind].omit_null):
-                message = {key: value for key, value in message.items() if value is not None}
-            done = self._commit(answer, {})
-            return Given(message, (*done, effects.ResumeReading()) if resume else done)
-        return Given(message, self._commit(answer, {}))
+            if (kind, key) not in self._dialect.unknown:
+                message[key] = self._value(value, {})
+        effects = self._move(answer, message)
+        if self._machine.flat.resolve(self._machine.spec.messages[kind].omit_null):
+            message = {key: value for key, value in message.items() if value is not None}
+        return Given(message, effects)
 
     def app_returned(self) -> tuple[Effect, ...]:
         """The app's callable returned (C2, C4)."""
         return self._happened("app_return")
 
     def app_raised(self, error: BaseException) -> tuple[Effect, ...]:
-        """The app's callable raised, was cancelled included (C3, C5). `is_quiet` says whether to log it."""
+        """The app's callable raised or was cancelled, C3 and C5 say what follows. See `is_quiet`."""
         return self._happened("app_raise")
 
     def is_quiet(self, error: BaseException) -> bool:
@@ -160,31 +149,31 @@ class Connection:
         It is when the exception itself, every leaf of its group, or a member of its cause or context chain is a
         `Disconnected` of this very connection.
         """
-        return bool(self._machine.flat.value("C40", "quiet")) and self._stems_from_here(error, {})
+        return bool(self._machine.flat.value("C40", "quiet")) and self._stems_from_here(error, set())
 
-    def _stems_from_here(self, error: BaseException, known: dict[int, bool]) -> bool:
-        """`known` holds what was found out so far, so that a chain which goes round ends."""
-        if id(error) not in known:
-            known[id(error)] = False
-            group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-            chain = (error.__cause__, None if error.__suppress_context__ else error.__context__)
-            known[id(error)] = (
-                (isinstance(error, Disconnected) and error.origin is self)
-                or (bool(group) and all(self._stems_from_here(leaf, known) for leaf in group))
-                or any(self._stems_from_here(link, known) for link in chain if link is not None)
-            )
-        return known[id(error)]
+    def _stems_from_here(self, error: BaseException, met: set[int]) -> bool:
+        """Follows the chain that a traceback would show; `met` ends one that goes round."""
+        link: BaseException | None = error
+        while link is not None and id(link) not in met:
+            if isinstance(link, Disconnected) and link.origin is self:
+                return True
+            met.add(id(link))
+            if isinstance(link, BaseExceptionGroup):
+                leaves = link.exceptions
+                if all(self._stems_from_here(leaf, met.copy()) for leaf in leaves):
+                    return True
+            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        return False
 
     # ---------------------------------------------------------------------------------------- the peer
 
     def peer_sent(self, data: str | bytes) -> tuple[Effect, ...]:
         """A complete data message was decoded. Hold the peer's bytes undecoded until `CompleteHandshake` (C14)."""
-        return self._happened("peer_message", data=data)
+        return self._happened("peer_message", data=data if isinstance(data, str) else bytes(data))
 
     def peer_closed(self, code: int | None = None, reason: str = "") -> tuple[Effect, ...]:
         """The peer's Close frame was decoded; `code` is None when it had none. An illegal one fails it (C20, W10)."""
-        ranges = self._machine.flat.value("C20", "ranges")
-        if code is not None and ranges and not any(low <= code <= high for low, high in ranges):
+        if code is not None and not in_ranges(code, self._machine.flat.value("C20", "peer")):
             return self.peer_violated(1002)
         return self._happened("peer_close", code=None if code is None else int(code), reason=reason)
 
@@ -197,20 +186,29 @@ class Connection:
         return self._happened("peer_lost")
 
     def peer_violated(self, code: int, reason: str = "") -> tuple[Effect, ...]:
-        """The peer broke RFC 6455 (1002), sent bad UTF-8 (1007) or too much (1009; early bytes over the bound, C14)."""
-        return self._happened("peer_violation", code=int(code), reason=reason)
+        """The peer broke RFC 6455 (1002), sent bad UTF-8 (1007) or too much (1009; early bytes over the bound, C14).
+
+        A reason that is too long is cut. Raises `ValueError` for a code that may not stand in a Close frame.
+        """
+        return self._happened("peer_violation", code=self._sendable(code), reason=cut(reason))
 
     # ---------------------------------------------------------------------------------------- the server
 
     def shutdown(self, code: int | None = None) -> tuple[Effect, ...]:
-        """The server shuts down; `code` overrides that of the profile (C32)."""
-        return self._happened("server_shutdown", **({} if code is None else {"code": code}))
+        """The server shuts down; `code` overrides that of the profile (C32). `ValueError` if no Close may carry it."""
+        return self._happened("server_shutdown", **({} if code is None else {"code": self._sendable(code)}))
 
     def timed_out(self, timer: str) -> tuple[Effect, ...]:
         """A timer ran out. One that was cancelled in the same moment is ignored. `LookupError` for an unknown one."""
         if timer not in self._timeouts:
             raise LookupError(f"There is no timer {timer!r}. There are {', '.join(self._timeouts)}.")
-        return self._happened(self._machine.spec.timers[timer].event)
+        done = self._happened(self._machine.spec.timers[timer].event)
+        return tuple(effect for effect in done if effect != fx.CancelTimer(timer))  # it has ended by itself
+
+    def _sendable(self, code: int) -> int:
+        if not in_ranges(code, self._machine.flat.value("C20", "peer")):
+            raise ValueError(f"A Close frame cannot carry the code {code} (W10, C20).")
+        return int(code)
 
     # ---------------------------------------------------------------------------------------- questions
 
@@ -224,44 +222,67 @@ class Connection:
         return explain.allowed(self._machine, self.state, self.case)
 
     def explain(self, message: Mapping[str, Any]) -> str:
-        """What sending this message would do now, or why it may not be sent. Changes nothing but iterators in it."""
-        declared, name = self._meaning(message)
-        if declared is None:
-            return str(self._unknown_error(message))
-        answer = self._machine.flat.answers[name][self.case][self.state]
-        if answer.refusal is not None:
-            return str(self._refusal(answer, declared.type))
+        """What sending this message would do now, or why it may not be sent. Changes nothing.
+
+        An iterator in it is not looked at, since `send()` could not read it again.
+        """
+        if isinstance(message, Mapping):
+            message = {key: () if isinstance(value, Iterator) else value for key, value in message.items()}
         try:
-            self._shaped(message, declared, _keys_read(answer))
-        except ApplicationViolation as error:
+            decided = self._decide(message, None)
+        except (ApplicationViolation, Disconnected) as error:
             return str(error)
+        if decided is None:
+            return f"{reprlib.repr(message)} is ignored."
+        answer, _ = decided
         came = explain.origin(self._machine, answer.rule, answer.lines[0], self._came)
-        return f"{declared.type} is allowed in {self.state}: {explain.outcome(answer)}\n{came}"
+        return f"{message['type']} is allowed in {self.state}: {explain.outcome(answer)}\n{came}"
 
     def __repr__(self) -> str:
         return f"<Connection {self.state}>"
 
     # ---------------------------------------------------------------------------------------- the way of an event
 
-    def _happened(self, event: str, **given: Any) -> tuple[Effect, ...]:
-        answer = self._permitted(event, event)
-        declared = self._machine.spec.events[event].fields
-        return self._commit(answer, {key: given.get(key, self._default(value)) for key, value in declared.items()})
+    def _decide(
+        self, message: Mapping[str, Any], observe: Callable[[Answer], None] | None
+    ) -> tuple[Answer, dict[str, Any]] | None:
+        """What sending a message means: the machine's answer and the message's values; None where it is ignored.
 
-    def _permitted(self, event: str, label: str) -> Answer:
+        Known type, then state, then shape and values (C39). Raises what `app_sent` raises.
+        """
+        declared, event = self._meaning(message)
+        if declared is None:
+            self._unknown(message)
+            return None
+        if self._machine.flat.value("C39", "shape_first"):
+            values = self._shaped(message, declared, frozenset(declared.keys))
+            return self._permitted(event, declared.type, observe), values
+        answer = self._permitted(event, declared.type, observe)
+        return answer, self._shaped(message, declared, answer.uses)
+
+    def _happened(self, event: str, **given: Any) -> tuple[Effect, ...]:
+        answer = self._permitted(event, event, self._observe)
+        for key, default in self._machine.spec.events[event].fields.items():
+            if key not in given:
+                given[key] = self._machine.flat.resolve(default)
+        return self._commit(answer, given)
+
+    def _permitted(self, event: str, label: str, observe: Callable[[Answer], None] | None) -> Answer:
         """Asks the machine; raises what its refusal means."""
         answer = cast(LifecycleEvent, self._machine.events[event]).consult(self)
         if answer.refusal is not None:
+            if observe is not None:
+                observe(answer)
             raise self._refusal(answer, label)
         return answer
 
-    def _default(self, value: Value) -> Any:
-        return self._machine.flat.resolve(value)
-
-    def _commit(self, answer: Answer, given: Mapping[str, Any]) -> tuple[Effect, ...]:
-        """Moves to the answer's target, assigns its variables and builds its effects."""
+    def _commit(self, answer: Answer, given: dict[str, Any]) -> tuple[Effect, ...]:
         if self._observe is not None:
             self._observe(answer)
+        return self._move(answer, given)
+
+    def _move(self, answer: Answer, given: dict[str, Any]) -> tuple[Effect, ...]:
+        """Moves to the answer's target, assigns its variables and builds its effects."""
         done = self._carry_out(answer.effects, given)
         for name, fields in answer.assigns:
             self._variables[name] = {key: self._value(value, given) for key, value in fields}
@@ -271,35 +292,43 @@ class Connection:
                 self._came = answer  # what receive() gave explains a state only where nothing else does
         return done
 
-    def _carry_out(self, calls: Iterable[Call], given: Mapping[str, Any]) -> tuple[Effect, ...]:
+    def _carry_out(self, calls: Iterable[Call], given: dict[str, Any]) -> tuple[Effect, ...]:
+        """Builds the effects; those that are the connection's own are done here. `given` takes what is taken out."""
         done: list[Effect] = []
         for call in calls:
             values = {key: self._value(value, given) for key, value in call.fields}
             match call.effect:
                 case "keep_message":
-                    if self._unread.put(values["data"]):
-                        done.append(effects.PauseReading())
+                    done += (fx.PauseReading(),) if self._unread.put(values["data"]) else ()
                     self._note_unread()
                 case "take_message":
+                    data, resume = self._unread.take()
+                    given |= {"bytes": data, "text": None} if isinstance(data, bytes) else {"bytes": None, "text": data}
+                    done += (fx.ResumeReading(),) if resume else ()
                     self._note_unread()
                 case "start_timer" | "cancel_timer":
                     seconds = self._timeouts[values["timer"]]
                     if seconds is not None:
                         values |= {"seconds": seconds} if call.effect == "start_timer" else {}
-                        done.append(effects.TYPES[call.effect](**values))
+                        done.append(fx.TYPES[call.effect](**values))
+                case "end_transport":
+                    self._unread.unbind()
+                    done.append(fx.EndTransport(self._timeouts["close_timeout"]))
                 case name:
-                    done.append(effects.TYPES[name](**values))
+                    if name in ("resume_reading", "abort_transport"):
+                        self._unread.unbind()
+                    done.append(fx.TYPES[name](**values))
         return tuple(done)
 
     def _note_unread(self) -> None:
         """Keeps the one fact that changes: whether a message waits."""
-        bit = 1 << list(self._machine.spec.facts).index("unread")
+        bit = self._machine.flat.bits["unread"]
         self.case = self.case | bit if self._unread else self.case & ~bit
 
-    def _value(self, value: Value, given: Mapping[str, Any] | None = None) -> Any:
+    def _value(self, value: Value, given: Mapping[str, Any]) -> Any:
         """A value at run time."""
         if isinstance(value, Ref):
-            fields = given or {} if value.scope in ("message", "event") else self._variables[value.scope]
+            fields = given if value.scope in ("message", "event") else self._variables[value.scope]
             return fields.get(value.key)
         if isinstance(value, First):
             return next((found for item in value.values if (found := self._value(item, given)) is not None), None)
@@ -307,9 +336,11 @@ class Connection:
 
     def _meaning(self, message: object) -> tuple[Message | None, str]:
         """The declared message that an app sent and the event that it is; None where the app may send no such thing."""
-        kind = message.get("type") if isinstance(message, Mapping) else None
+        if not isinstance(message, dict | Mapping):
+            return None, ""
+        kind = message.get("type")
         declared = self._machine.spec.messages.get(kind) if isinstance(kind, str) else None
-        if declared is None or declared.sender != "app" or not isinstance(message, Mapping):
+        if declared is None or declared.sender != "app":
             return None, ""
         if declared.event_if and message.get(declared.event_if[0]):
             return declared, declared.event_if[1]
@@ -317,72 +348,34 @@ class Connection:
 
     def _shaped(self, message: Mapping[str, Any], declared: Message, used: frozenset[str]) -> dict[str, Any]:
         try:
-            return self._shapes[declared.type].values(message, used, self._context)
+            return self._dialect.shapes[declared.type].values(message, used, self._context)
         except ShapeError as error:
             text = explain.malformed(self._machine, error.text, error.rule, error.line, self._came)
-            raise ApplicationViolation(text, rule=error.rule, state=self.state, line=error.line) from None
-
-    def _older(self, since: str | None) -> bool:
-        return since is not None and _version(since) > self._version
+            raise ApplicationViolation(text, error.rule, self.state, error.line) from None
 
     # ---------------------------------------------------------------------------------------- refusals
 
     def _refusal(self, answer: Answer, label: str) -> Exception:
-        if self._observe is not None:
-            self._observe(answer)
         text = explain.refusal(self._machine, answer, self.case, label, self._came)
-        about: dict[str, Any] = {"rule": answer.rule, "state": self.state, "line": answer.lines[0]}
+        about = (text, answer.rule, self.state, answer.lines[0])
         if answer.refusal is Kind.DISCONNECTED:
-            return Disconnected(text, **about, origin=self)
-        if answer.refusal is Kind.IMPOSSIBLE:
-            return ImpossibleEvent(text, **about)
-        return ApplicationViolation(text, **about)
+            return Disconnected(*about, origin=self)
+        return ImpossibleEvent(*about) if answer.refusal is Kind.IMPOSSIBLE else ApplicationViolation(*about)
 
-    def _unknown(self, message: object) -> tuple[Effect, ...]:
-        error = self._unknown_error(message)
-        if not self._machine.flat.value(error.rule, "refuse"):
-            return ()
-        raise error
-
-    def _unknown_error(self, message: object) -> ApplicationViolation:
-        rule = "C28"
+    def _unknown(self, message: object) -> None:
+        """Raises for what is no message of an app; returns where the profile ignores such a type (C28, C29)."""
+        kind = message.get("type") if isinstance(message, Mapping) else None
+        number = "R43"
         if not isinstance(message, Mapping):
-            text = f"A message has to be a dict, not {message!r}."
-        elif "type" not in message:
-            text = "The message has no `type`."
+            text = f"A message has to be a dict, not {reprlib.repr(message)}."
+        elif not isinstance(kind, str):
+            text = f"The `type` of a message has to be a str, not {reprlib.repr(kind)}."
         else:
-            kind = message["type"]
-            rule = "C29" if isinstance(kind, str) and kind.startswith("http.") else "C28"
-            text = f"{kind!r} is not a message that an app may send on a websocket."
-        line = self._machine.spec.choices[rule].line
-        text = explain.malformed(self._machine, f"{text} Allowed now: {self.allowed()}.", rule, line, self._came)
-        return ApplicationViolation(text, rule=rule, state=self.state, line=line)
-
-
-def _keys_read(answer: Answer) -> frozenset[str]:
-    """The keys of the app's message that an answer uses: only these have to have sound values."""
-    return frozenset(key for scope, key in answer.reads if scope == "message")
-
-
-def _version(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split("."))
-    except ValueError:
-        raise ValueError(f"{text!r} is not a spec version such as '2.5'.") from None
-
-
-def _shapes(machine: Lifecycle, version: tuple[int, ...]) -> dict[str, Shape]:
-    """The shapes of the app's messages for one spec version, made once for each machine."""
-    cache: dict[tuple[int, ...], dict[str, Shape]] = machine.shapes
-    if version not in cache:
-        cache[version] = {
-            name: Shape(
-                message,
-                machine.spec.constraints,
-                machine.flat.resolve,
-                {key.name for key in message.keys.values() if key.since and _version(key.since) > version},
-            )
-            for name, message in machine.spec.messages.items()
-            if message.sender == "app"
-        }
-    return cache[version]
+            number = "C29" if kind.startswith("http.") else "C28"
+            text = f"{reprlib.repr(kind)} is not a message that an app may send on a websocket."
+            if not self._machine.flat.value(number, "refuse"):
+                return
+        spec = self._machine.spec
+        line = spec.rules[number].line if number in spec.rules else spec.choices[number].line
+        text = explain.malformed(self._machine, f"{text} Allowed now: {self.allowed()}.", number, line, self._came)
+        raise ApplicationViolation(text, number, self.state, line)

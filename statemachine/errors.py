@@ -10,11 +10,18 @@ class LifecycleError(Exception):
     stands in `spec/lifecycle.yaml`, from 1. None of them changes the connection.
     """
 
-    def __init__(self, text: str, *, rule: str, state: str, line: int) -> None:
+    def __init__(self, text: str, rule: str, state: str, line: int) -> None:
         super().__init__(text)
+        self.text = text
         self.rule = rule
         self.state = state
         self.line = line
+
+    def __str__(self) -> str:  # an OSError would show a tuple
+        return self.text
+
+    def __reduce__(self) -> tuple[type[LifecycleError], tuple[str, str, str, int]]:
+        return type(self), (self.text, self.rule, self.state, self.line)
 
 
 class ApplicationViolation(LifecycleError, RuntimeError):
@@ -24,15 +31,12 @@ class ApplicationViolation(LifecycleError, RuntimeError):
 class Disconnected(LifecycleError, OSError):
     """The connection has ended (R32, "Disconnected Client - send exception"). Apps may catch it.
 
-    `origin` is the connection that raised it: only its own is no error of the app (C40).
+    `origin` is the connection that raised it: only its own is no error of the app (C40). A copy has none.
     """
 
-    def __init__(self, text: str, *, rule: str, state: str, line: int, origin: object = None) -> None:
-        super().__init__(text, rule=rule, state=state, line=line)
+    def __init__(self, text: str, rule: str, state: str, line: int, origin: object = None) -> None:
+        super().__init__(text, rule, state, line)
         self.origin = origin
-
-    def __str__(self) -> str:  # OSError would show a tuple
-        return str(self.args[0])
 
 
 class ImpossibleEvent(LifecycleError, RuntimeError):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
 from wslifecycle.statemachine.findings import Finding, SpecError
 from wslifecycle.statemachine.model import Actor, Call, Coupling, Fact, Fields, First, Kind, Ref, Row, Spec, Value
+from wslifecycle.statemachine.soundness import unsound
 
 State = tuple[str, ...]
 """A product state: one state of each region, in the order of the spec."""
@@ -39,6 +40,19 @@ class Answer:
     refusal: Kind | None = None
     rule: str = ""
     lines: tuple[int, ...] = ()
+    checks: tuple[str, ...] = ()
+    reads: frozenset[tuple[str, str]] = field(init=False, compare=False, repr=False)
+    """The run-time values that it uses, as (scope, key)."""
+    uses: frozenset[str] = field(init=False, compare=False, repr=False)
+    """The keys of the app's message whose values have to be sound: those among them, and `checks`."""
+
+    def __post_init__(self) -> None:
+        fields = [value for call in self.effects for _, value in call.fields]
+        fields += [value for _, assigned in self.assigns for _, value in assigned]
+        fields += [value for _, value in self.gives or ()]
+        reads = frozenset((ref.scope, ref.key) for value in fields for ref in _refs(value))
+        object.__setattr__(self, "reads", reads)
+        object.__setattr__(self, "uses", frozenset(self.checks) | {key for scope, key in reads if scope == "message"})
 
     @property
     def moves(self) -> bool:
@@ -49,14 +63,6 @@ class Answer:
     def ignored(self) -> bool:
         """Whether it is a declared no-op."""
         return not (self.refusal or self.moves or self.effects or self.assigns or self.gives is not None)
-
-    @property
-    def reads(self) -> frozenset[tuple[str, str]]:
-        """The run-time values that it uses, as (scope, key)."""
-        fields = [value for call in self.effects for _, value in call.fields]
-        fields += [value for _, assigned in self.assigns for _, value in assigned]
-        fields += [value for _, value in self.gives or ()]
-        return frozenset((ref.scope, ref.key) for value in fields for ref in _refs(value))
 
 
 class Flat:
@@ -71,17 +77,19 @@ class Flat:
         self.profile = profile
         self.facts: tuple[Fact, ...] = tuple(spec.facts.values())
         self.cases = 1 << len(self.facts)
+        self.bits = {fact.name: 1 << position for position, fact in enumerate(self.facts)}
+        self._values: dict[tuple[str, str], Value] = {}
         self.regions = tuple(spec.regions)
-        self._present = {
+        self.present = {
             region: tuple(s.name for s in spec.regions[region].states.values() if s.when.holds(choices))
             for region in self.regions
         }
-        self._rows = [row for row in spec.rows if row.when.holds(choices)]
+        self.rows = [row for row in spec.rows if row.when.holds(choices)]
         self._masks = self._fact_masks()
         self._index = self._row_index()
         self._structural: list[Finding] = []
-        self._used_rows: set[Row] = set()
-        self._used_couplings: set[Coupling] = set()
+        self.used_rows: set[Row] = set()
+        self.used_couplings: set[Coupling] = set()
         self.initial: State = tuple(spec.regions[region].initial for region in self.regions)
         answers: dict[str, list[dict[str, Answer]]] = {event: [{} for _ in range(self.cases)] for event in spec.events}
         self.states: tuple[State, ...] = tuple(self._explore(answers))
@@ -109,7 +117,9 @@ class Flat:
 
     def value(self, choice: str, key: str) -> Value:
         """A value of the answer to a choice: `flat.value("C31", "bytes")`."""
-        return self.resolve(Ref(choice, key))
+        if (choice, key) not in self._values:
+            self._values[choice, key] = self.resolve(Ref(choice, key))
+        return self._values[choice, key]
 
     def _resolve_fields(self, fields: Fields) -> Fields:
         return tuple((key, self.resolve(value)) for key, value in fields)
@@ -121,21 +131,19 @@ class Flat:
 
     def _fact_masks(self) -> dict[str, int]:
         """For each event the bits of the facts that its rows read."""
-        bits = {fact.name: 1 << position for position, fact in enumerate(self.facts)}
         masks: dict[str, int] = dict.fromkeys(self.spec.events, 0)
-        for row in self._rows:
+        for row in self.rows:
             for event in row.events:
                 for fact, _ in row.guards:
-                    masks[event] |= bits[fact]
+                    masks[event] |= self.bits[fact]
         return masks
 
     def _row_index(self) -> dict[tuple[str, str, str], list[tuple[Row, int, int]]]:
         """(event, region, state) -> rows with the bits that must be set and those that must be clear."""
-        bits = {fact.name: 1 << position for position, fact in enumerate(self.facts)}
         index: dict[tuple[str, str, str], list[tuple[Row, int, int]]] = defaultdict(list)
-        for row in self._rows:
-            wanted = sum(bits[fact] for fact, positive in row.guards if positive)
-            barred = sum(bits[fact] for fact, positive in row.guards if not positive)
+        for row in self.rows:
+            wanted = sum(self.bits[fact] for fact, positive in row.guards if positive)
+            barred = sum(self.bits[fact] for fact, positive in row.guards if not positive)
             for event in row.events:
                 for state in row.sources:
                     index[event, row.region, state].append((row, wanted, barred))
@@ -193,7 +201,7 @@ class Flat:
                 )
                 return None
             chosen += rows[:1]
-        self._used_rows.update(chosen)
+        self.used_rows.update(chosen)
         source = name_of(state)
         lines = tuple(row.line for row in chosen)
         refused = [row for row in chosen if row.refusal]
@@ -226,6 +234,7 @@ class Flat:
             self._resolve_fields(gives) if gives is not None else None,
             rule=chosen[0].rule,
             lines=lines,
+            checks=tuple(key for row in chosen for key in self.resolve(row.checks)),
         )
 
     def _settle(self, state: State) -> State:
@@ -239,7 +248,7 @@ class Flat:
                     and coupling.target != named[coupling.region]
                     and all(named[region] in states for region, states in coupling.elsewhere.items())
                 ):
-                    self._used_couplings.add(coupling)
+                    self.used_couplings.add(coupling)
                     state = tuple(
                         coupling.target if region == coupling.region else local for region, local in named.items()
                     )
@@ -280,12 +289,12 @@ class Flat:
         self._structural.append(Finding(code, line, text, fix, self.spec.file))
 
     def _said(self, case: int) -> str:
-        facts = [fact.name for position, fact in enumerate(self.facts) if case >> position & 1]
+        facts = [name for name, bit in self.bits.items() if case & bit]
         return f" with {' and '.join(facts)}" if facts else ""
 
     def _check_present(self, state: State) -> None:
         for region, local in zip(self.regions, state, strict=True):
-            if local not in self._present[region]:
+            if local not in self.present[region]:
                 text = f"`{local}` of {region} can be reached, but {self.profile} does not have it."
                 line = self.spec.regions[region].states[local].line
                 self._fault("WSL011", line, text, "Give it the same `when` as the rows that lead there.")
@@ -348,17 +357,17 @@ class Flat:
     def facts_read(self, event: str) -> list[tuple[str, int]]:
         """The facts that the rows of an event read, each with its bit."""
         mask = self._masks[event]
-        return [(fact.name, 1 << bit) for bit, fact in enumerate(self.facts) if mask >> bit & 1]
+        return [(name, bit) for name, bit in self.bits.items() if mask & bit]
 
     def begun(self, effects: Iterable[Call]) -> int:
         """The bits of the facts that may hold from these effects on."""
         names = {call.effect for call in effects}
-        return sum(1 << position for position, fact in enumerate(self.facts) if fact.begins in names)
+        return sum(self.bits[fact.name] for fact in self.facts if fact.begins in names)
 
     @cached_property
     def fixed(self) -> int:
         """The bits of the facts that may hold from the beginning."""
-        return sum(1 << position for position, fact in enumerate(self.facts) if fact.fixed)
+        return sum(self.bits[fact.name] for fact in self.facts if fact.fixed)
 
     # ---------------------------------------------------------------------------------------- soundness
 
@@ -378,70 +387,7 @@ class Flat:
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What is unsound about this profile."""
-        found = [*self._unreachable(), *self._traps(), *self._bisimilar(), *self._dead_rows()]
-        return tuple(replace(finding, file=self.spec.file) for finding in found)
-
-    def _unreachable(self) -> Iterator[Finding]:
-        for position, region in enumerate(self.regions):
-            reached = {state[position] for state in self.states}
-            for local in self._present[region]:
-                if local not in reached:
-                    line = self.spec.regions[region].states[local].line
-                    yield Finding("WSL030", line, f"`{local}` of {region} is never reached.", "Add a way or remove it.")
-
-    def _traps(self) -> Iterator[Finding]:
-        sources: dict[str, set[str]] = defaultdict(set)
-        for state in self.state_of:
-            for answer in self.distinct(state):
-                sources[answer.target].add(state)
-        alive, queue = set(self.final), list(self.final)
-        for state in queue:
-            fresh = sources[state] - alive
-            alive |= fresh
-            queue += sorted(fresh)
-        for trapped, local in self.state_of.items():
-            if trapped not in alive:
-                line = self.spec.regions[self.regions[0]].states[local[0]].line
-                yield Finding("WSL031", line, f"There is no way out of {trapped}.", "Add a way to the end.")
-
-    def _bisimilar(self) -> Iterator[Finding]:
-        """Refines a partition until states of one block answer everything alike: then nobody can tell them apart."""
-        block = dict.fromkeys(self.state_of, 0)
-        while True:
-            signature: dict[str, object] = {}
-            for state in self.state_of:
-                signature[state] = (
-                    block[state],
-                    state in self.final,
-                    tuple(
-                        (a.event, a.effects, a.assigns, a.gives, a.refusal, block[a.target])
-                        for cases in self.answers.values()
-                        for case in cases
-                        if (a := case.get(state))
-                    ),
-                )
-            numbers: dict[object, int] = {}
-            refined = {state: numbers.setdefault(signature[state], len(numbers)) for state in self.state_of}
-            if len(numbers) == len(set(block.values())):
-                break
-            block = refined
-        blocks: dict[int, list[str]] = defaultdict(list)
-        for state, number in block.items():
-            blocks[number].append(state)
-        for alike in blocks.values():
-            for other in alike[1:]:
-                line = self.spec.regions[self.regions[0]].states[self.state_of[other][0]].line
-                yield Finding("WSL032", line, f"{alike[0]} and {other} cannot be told apart.", "Merge them.")
-
-    def _dead_rows(self) -> Iterator[Finding]:
-        for row in self._rows:
-            if row not in self._used_rows:
-                yield Finding("WSL033", row.line, f"This row for {', '.join(row.events)} never answers.", "Remove it.")
-        for coupling in self.spec.couplings:
-            if coupling not in self._used_couplings:
-                yield Finding(
-                    "WSL033", coupling.line, f"The coupling to {coupling.target} never applies.", "Remove it."
-                )
+        return tuple(replace(finding, file=self.spec.file) for finding in unsound(self))
 
 
 def _refs(value: Value) -> Iterator[Ref]:

@@ -167,6 +167,7 @@ class _Loader(Declarations):
                 for name, fields in value.get("set", {}).items()
             ),
             self.gives(value, given, bool(says)),
+            self.value(value.get("checks", []), line, given),
             refusal,
             value["rule"],
             line,

@@ -15,9 +15,9 @@ from typing import Any, NoReturn, Protocol
 import transitions
 from transitions.core import Condition
 
+from wslifecycle.statemachine.dialect import Dialect, version_of
 from wslifecycle.statemachine.findings import SpecError
 from wslifecycle.statemachine.flatten import Answer, Flat, compile_profile, name_of
-from wslifecycle.statemachine.messages import Shape
 from wslifecycle.statemachine.model import Actor, Kind, Spec
 
 HINT = "The machine is sealed because all connections share it. Change spec/lifecycle.yaml instead."
@@ -121,7 +121,7 @@ class LifecycleEvent(_Part, transitions.Event):
         return True
 
     def may(self, model: Model) -> bool:
-        """Whether `trigger` would move the model or have effects now."""
+        """Whether `trigger` would be obeyed now, be it as a declared no-op."""
         return self.consult(model).refusal is None
 
     def add_transition(self, transition: transitions.Transition) -> None:
@@ -161,7 +161,7 @@ class Lifecycle(_Part, transitions.Machine):
         for event in flat.spec.events:
             if event not in self.events:  # refused everywhere, and still an event
                 self.events[event] = self._create_event(event, self)
-        self.shapes: dict[tuple[int, ...], dict[str, Shape]] = {}  # filled by the connections, one entry a spec version
+        self._dialects: dict[str, Dialect] = {}
         self.due: tuple[Mapping[str, Answer], ...] = tuple(_Dict(self._due(case)) for case in range(flat.cases))
 
     def _due(self, case: int) -> dict[str, Answer]:
@@ -173,6 +173,14 @@ class Lifecycle(_Part, transitions.Machine):
             ranked = sorted(answers, key=lambda answer: (answer.refusal is not None, answer.refusal is Kind.NOT_DUE))
             due[state] = ranked[0]
         return due
+
+    def dialect(self, spec_version: str) -> Dialect:
+        """How connections of one spec version speak. Raises `ValueError` where it is not a version such as `2.5`."""
+        if spec_version not in self._dialects:
+            version, since = version_of(spec_version), [version_of(known) for known in self.spec.versions]
+            served = max((known for known in since if known <= version), default=since[0])
+            self._dialects[spec_version] = Dialect(self.flat, served)
+        return self._dialects[spec_version]
 
     def seal(self) -> Lifecycle:
         """Makes the machine and its parts immutable: changing anything raises `TypeError` and says what to do."""
@@ -259,13 +267,18 @@ def build(spec: Spec, choices: Mapping[str, str] | None = None, profile: str = "
     return Lifecycle(compile_profile(spec, choices, profile)).seal()
 
 
-@cache
 def lifecycle(profile: str = "reference") -> Lifecycle:
     """The sealed machine of a profile, made once and shared by all connections.
 
-    `profile` is `reference`, the name of a file in `spec/profiles`, or the path of a YAML file. Raises `LookupError`
+    `profile` is `reference`, the name of a file in `spec/profiles`, or the path of a YAML file. The first call reads
+    and compiles the spec, which takes about a tenth of a second: a server makes it at start-up. Raises `LookupError`
     when there is no such profile and `SpecError` when it is not sound.
     """
+    return _made(profile)
+
+
+@cache
+def _made(profile: str) -> Lifecycle:
     from wslifecycle.statemachine.load import load_answers, load_spec  # YAML is read once, by who needs a machine
 
     spec = load_spec()

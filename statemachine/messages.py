@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wslifecycle.statemachine.model import Constraint, Key, Message
+from wslifecycle.statemachine.model import Constraint, Key, Message, Ref
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FIELD_VALUE = re.compile(rb"[^\x00\r\n]*")
+_FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
 
 
 class ShapeError(Exception):
@@ -71,7 +71,7 @@ def _headers(value: object) -> tuple[tuple[bytes, bytes], ...]:
         items = tuple(pair) if isinstance(pair, list | tuple) else ()
         if len(items) != 2:
             raise _Wrong("has to be an iterable of [name, value] pairs of bytes")
-        name, content = _bytes(items[0]), _bytes(items[1])
+        name, content = _bytes(items[0]), _bytes(items[1]).strip(b" \t")  # white space around it is no part of it
         if not _TOKEN.fullmatch(name.removeprefix(b":")) or not _FIELD_VALUE.fullmatch(content):
             raise _Wrong(f"has a field that HTTP cannot carry: {reprlib.repr(name)}: {reprlib.repr(content)}")
         pairs.append((name, content))
@@ -95,18 +95,19 @@ class Context:
     """What a constraint may look at besides the value: the offered subprotocols and the variables."""
 
     subprotocols: tuple[str, ...]
-    lookup: Callable[[Any], Any]
-    """Gives the run-time value of an option."""
+    variables: Mapping[str, Mapping[str, Any]]
+    """Those of the connection, as they are now."""
 
 
-def _in_ranges(value: int, ranges: Iterable[tuple[int, int]]) -> bool:
+def in_ranges(value: int, ranges: Iterable[tuple[int, int]]) -> bool:
+    """Whether a number lies in one of these ranges, both ends included."""
     return any(low <= value <= high for low, high in ranges)
 
 
 def _offered_subprotocol(value: str | None, refuse: bool, options: Mapping[str, Any], context: Context) -> str | None:
     if refuse and value is not None and value not in context.subprotocols:
         offered = ", ".join(context.subprotocols) or "none"
-        raise _Wrong(f"is {value!r}, which the client did not offer (it offered {offered})")
+        raise _Wrong(f"is {reprlib.repr(value)}, which the client did not offer (it offered {offered})")
     if value is not None and not _TOKEN.fullmatch(value.encode("utf-8", "replace")):
         raise _Wrong(f"is {value!r}, which HTTP cannot carry")
     return value
@@ -136,7 +137,7 @@ def _encodable(value: str | None, refuse: bool, options: Mapping[str, Any], cont
 
 
 def _close_code(value: int, refuse: bool, options: Mapping[str, Any], context: Context) -> int:
-    if refuse and not _in_ranges(value, options["ranges"]):
+    if refuse and not in_ranges(value, options["ranges"]):
         raise _Wrong(f"is {value}, which may not stand in a Close frame ({_ranges(options['ranges'])} may)")
     return value
 
@@ -148,21 +149,24 @@ def _close_reason(value: str, refuse: bool, options: Mapping[str, Any], context:
         return text
     if refuse:
         raise _Wrong(f"has {len(encoded)} bytes; a Close frame carries {options['limit']}")
-    return encoded[: options["limit"]].decode("utf-8", "ignore")
+    return cut(text, options["limit"])
 
 
 def _denial_status(value: int, refuse: bool, options: Mapping[str, Any], context: Context) -> int:
-    if refuse and not _in_ranges(value, options["ranges"]):
+    if refuse and not in_ranges(value, options["ranges"]):
         raise _Wrong(f"is {value}, not the status of a final response ({_ranges(options['ranges'])})")
     return value
 
 
 def _denial_body(value: bytes, refuse: bool, options: Mapping[str, Any], context: Context) -> bytes:
-    try:
-        status = context.lookup(options["status"])
-    except LookupError:  # no head yet: a body that is out of place, which the machine answers
-        return value
-    return b"" if status in options["no_body"] else value
+    ref: Ref = options["status"]
+    head = context.variables.get(ref.scope, {})  # there is none yet for a body out of place, which the machine answers
+    return b"" if head.get(ref.key) in options["no_body"] else value
+
+
+def cut(text: str, limit: int = 123) -> str:
+    """A reason as a Close frame can carry it: at most `limit` bytes of UTF-8, cut between characters (C21)."""
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
 def _utf8(value: str) -> bool:

@@ -231,6 +231,7 @@ class Row(Frozen):
     effects: tuple[Call, ...]
     assigns: tuple[tuple[str, Fields], ...]
     gives: Fields | None
+    checks: Value
     refusal: Kind | None
     rule: str
     line: int

@@ -55,6 +55,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "effects": "effects?",
         "set": "assigns?",
         "gives": "fields?",
+        "checks": "value?",
         "ignore": "true?",
         "refuse": "str?",
         "impossible": "true?",

@@ -41,6 +41,11 @@ class Unread:
         self._paused = False
         return data, True
 
+    def unbind(self) -> None:
+        """Lifts the bounds: from now on nothing asks for a pause, because reading goes on whatever is unread."""
+        self._max_messages = self._max_bytes = None
+        self._paused = False
+
     def _over(self, divisor: int) -> bool:
         many = self._max_messages is not None and len(self._items) > self._max_messages // divisor
         large = self._max_bytes is not None and self._size > self._max_bytes // divisor

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import enum
+import gc
+import pickle
+import weakref
 from typing import Any
 
 import pytest
 
-from wslifecycle import WAIT, ApplicationViolation, Connection, Disconnected, ImpossibleEvent
+from wslifecycle import WAIT, ApplicationViolation, Connection, Disconnected, ImpossibleEvent, lifecycle
 from wslifecycle.statemachine import effects as fx
 from wslifecycle.statemachine.load import load_spec
 from wslifecycle.statemachine.machine import Lifecycle, build
@@ -163,9 +167,9 @@ class TestValues:
             ({"type": "nonsense"}, "C28"),
             ({"type": "websocket.receive", "text": "x"}, "C28"),
             ({"type": "http.response.start", "status": 200}, "C29"),
-            ({}, "C28"),
-            (None, "C28"),
-            ({"type": ["unhashable"]}, "C28"),
+            ({}, "R43"),
+            (None, "R43"),
+            ({"type": ["unhashable"]}, "R43"),
         ],
         ids=repr,
     )
@@ -406,3 +410,158 @@ class TestOlderSpecVersions:
         connection = fresh(machine=profile(**answers))
         (effect, *_) = connection.app_sent({"type": "websocket.accept", "headers": iter([(b"x-a", b"1")])})
         assert effect == fx.CompleteHandshake(None, ((b"x-a", b"1"),))
+
+
+class TestWhatAReviewFound:
+    """Faults that an adversarial review of the first version found, each with its test."""
+
+    def test_reading_never_pauses_again_once_the_end_has_begun(self) -> None:
+        connection = opened(unread=(1, None))
+        assert [connection.peer_sent(text) for text in "abc"] == [(), (fx.PauseReading(),), ()]
+        connection.peer_closed(1000)
+        given = [connection.app_wants() for _ in range(4)]
+        assert [(one.message or {}).get("text") for one in given] == ["a", "b", "c", None]
+        assert all(one.effects == () for one in given)
+
+    def test_data_after_our_close_never_pauses_reading_if_a_profile_gives_it(self) -> None:
+        connection = opened(unread=(0, None), machine=profile(C15="given"))
+        connection.app_sent({"type": "websocket.close"})
+        assert [connection.peer_sent("x") for _ in range(3)] == [(), (), ()]
+
+    @pytest.mark.parametrize("timer", ["close_timeout", "keepalive", "handshake_timeout"])
+    def test_a_timer_that_ran_out_is_not_cancelled(self, timer: str) -> None:
+        timeouts = {"close_timeout": 1, "keepalive": 1, "handshake_timeout": 1}
+        connection = fresh(timeouts=timeouts) if timer == "handshake_timeout" else opened(timeouts=timeouts)
+        if timer == "close_timeout":
+            connection.app_sent({"type": "websocket.close"})
+        assert fx.CancelTimer(timer) not in connection.timed_out(timer)
+
+    def test_explain_is_neither_observed_nor_eats_an_iterator(self) -> None:
+        seen: list[Any] = []
+        connection = fresh(observe=seen.append)
+        seen.clear()
+        message = {"type": "websocket.accept", "headers": iter([(b"x-a", b"1")])}
+        assert "is allowed" in connection.explain(message)
+        connection.explain({"type": "websocket.send", "text": "x"})
+        assert seen == []
+        (effect, *_) = connection.app_sent(message)
+        assert effect == fx.CompleteHandshake(None, ((b"x-a", b"1"),))
+
+    @pytest.mark.parametrize("answers", [{"C39": "shape_first"}, {"C23": "checked"}])
+    def test_explain_says_what_send_does_under_every_profile(self, answers: dict[str, str]) -> None:
+        error = refusal(fresh(machine=profile(**answers)), {"type": "websocket.close", "code": 1006})
+        assert isinstance(error, ApplicationViolation)
+
+    def test_explain_says_that_an_unknown_message_is_ignored(self) -> None:
+        assert "is ignored" in opened(machine=profile(C28="ignored")).explain({"type": "nonsense"})
+
+    @pytest.mark.parametrize("answer", ["raises", "ignored"])
+    def test_all_of_an_extension_that_was_not_advertised_is_answered_alike(self, answer: str) -> None:
+        connection = fresh(extensions=(), machine=profile(C27=answer))
+        for message in ({"type": DENIAL + ".start", "status": 401}, {"type": DENIAL + ".body"}):
+            if answer == "ignored":
+                assert connection.app_sent(message) == ()
+            else:
+                error = refusal(connection, message)
+                assert isinstance(error, ApplicationViolation)
+                assert error.rule == "C27"
+
+    @pytest.mark.parametrize(("answer", "kind"), [("violation", ApplicationViolation), ("ignored", None)])
+    def test_a_close_after_a_denial_is_a_send_after_its_end(self, answer: str, kind: type | None) -> None:
+        connection = fresh(machine=profile(C8=answer))
+        connection.app_sent({"type": DENIAL + ".start", "status": 401})
+        connection.app_sent({"type": DENIAL + ".body"})
+        for message in ({"type": "websocket.close"}, {"type": "websocket.send", "text": "x"}):
+            if kind is None:
+                assert connection.app_sent(message) == ()
+            else:
+                assert isinstance(refusal(connection, message), kind)
+
+    def test_an_older_server_may_raise_its_own_kind_of_error(self) -> None:
+        connection = opened(spec_version="2.3", machine=profile(C8="violation"))
+        connection.app_sent({"type": "websocket.close"})
+        assert isinstance(refusal(connection, {"type": "websocket.send", "text": "x"}), ApplicationViolation)
+
+    def test_a_server_that_is_silent_about_the_end_still_gives_what_came_before(self) -> None:
+        connection = opened(machine=profile(C10="none"))
+        connection.peer_sent("a")
+        connection.app_sent({"type": "websocket.close"})
+        assert (connection.app_wants().message or {})["text"] == "a"
+        assert connection.app_wants() is WAIT
+
+    @pytest.mark.parametrize("code", [1005, 1006, 1015, 70000, 0])
+    def test_no_close_of_the_server_carries_a_code_that_it_cannot(self, code: int) -> None:
+        for event in (Connection.shutdown, Connection.peer_violated):
+            connection = opened()
+            with pytest.raises(ValueError, match=str(code)):
+                event(connection, code)
+            assert connection.state == "open/flowing/running"
+
+    def test_a_long_reason_of_the_server_is_cut(self) -> None:
+        (effect, *_) = opened().peer_violated(1002, "é" * 100)
+        assert effect == fx.SendClose(1002, "é" * 61)
+
+    def test_the_peer_never_gets_back_a_code_that_may_not_be_sent(self) -> None:
+        assert opened(machine=profile(C20="sent")).peer_closed(1006)[0] == fx.SendClose(1002, "")
+
+    def test_there_is_one_reference(self) -> None:
+        assert lifecycle() is lifecycle("reference")
+
+    def test_a_dropped_connection_is_gone_at_once(self) -> None:
+        connection = opened()
+        reference = weakref.ref(connection)
+        gc.disable()
+        try:
+            del connection
+            assert reference() is None
+        finally:
+            gc.enable()
+
+    def test_bytes_like_data_of_the_peer_is_bytes(self) -> None:
+        connection = opened()
+        connection.peer_sent(bytearray(b"x"))  # type: ignore[arg-type]
+        assert connection.app_wants().message == {"type": "websocket.receive", "bytes": b"x", "text": None}
+
+    @pytest.mark.parametrize("options", [{"extensions": DENIAL}, {"subprotocols": "chat"}])
+    def test_one_str_is_no_collection(self, options: dict[str, Any]) -> None:
+        with pytest.raises(TypeError, match="collections of str"):
+            Connection(**options)
+
+    def test_the_profile_says_the_spec_version(self) -> None:
+        connection = opened(machine=profile(C35="2.3"))
+        connection.peer_lost()
+        assert connection.app_sent({"type": "websocket.send", "text": "x"}) == ()
+
+    def test_the_close_timeout_is_the_deadline_of_the_end(self) -> None:
+        connection = opened(timeouts={"close_timeout": 0.5})
+        assert fx.EndTransport(0.5) in connection.peer_lost()
+
+    def test_a_long_chain_of_exceptions_is_followed(self) -> None:
+        error = ValueError()
+        for _ in range(5000):
+            link = ValueError()
+            link.__context__ = error
+            error = link
+        assert not opened().is_quiet(error)
+
+    def test_errors_can_be_copied_and_pickled(self) -> None:
+        connection = opened()
+        connection.peer_lost()
+        error = refusal(connection, {"type": "websocket.send", "text": "x"})
+        assert isinstance(error, Disconnected)
+        for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+            assert (type(other), str(other), other.rule) == (Disconnected, str(error), "R32")
+        assert not connection.is_quiet(copy.copy(error))
+
+    def test_an_observer_that_raises_loses_no_message(self) -> None:
+        def observe(answer: Any) -> None:
+            if answer.event == "give_message" and not failed:
+                failed.append(answer)
+                raise KeyError
+
+        failed: list[Any] = []
+        connection = opened(observe=observe)
+        connection.peer_sent("a")
+        with pytest.raises(KeyError):
+            connection.app_wants()
+        assert (connection.app_wants().message or {})["text"] == "a"

@@ -648,7 +648,7 @@ FAULTS = [
     Fault(
         "WSL020",
         "hole in a guard case",
-        "{event: give_message, from: [flowing, disconnect_due], if: not unread, refuse: not_due, rule: R26}",
+        "{event: give_message, from: [flowing, disconnect_due, silent], if: not unread, refuse: not_due, rule: R26}",
         "{event: give_message, from: flowing, if: not unread, refuse: not_due, rule: R26}",
         "  give_message: {actor",
         "disconnect_due",

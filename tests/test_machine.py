@@ -21,7 +21,7 @@ from wslifecycle.statemachine.model import Actor, Kind
 
 PROFILES: dict[str, dict[str, str]] = {
     "reference": {},
-    "strict": {"C2": "close_1011", "C4": "http_403", "C6": "waits", "C25": "obeyed"},
+    "strict": {"C2": "close_1011", "C4": "http_403", "C6": "waits", "C25": "lenient"},
     "lenient": {"C1": "refused", "C8": "ignored", "C9": "violation", "C27": "obeyed", "C41": "swallowed"},
     "mute": {"C2": "stays_open", "C6": "raises", "C10": "none", "C11": "none", "C12": "none", "C15": "given"},
 }

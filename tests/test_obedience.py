@@ -121,14 +121,14 @@ class TestARowThatIsRemoved:
 REMEMBERED = {
     "statemachine/connection.py": {
         "_came": "the answer that led here, for the text of errors",
+        "_dialect": "what the spec version of the scope means",
         "_context": "what value constraints may look at: the offered subprotocols",
         "_machine": "the sealed machine",
         "_observe": "who watches",
-        "_shapes": "the shapes of messages for this spec version",
         "_timeouts": "seconds of each timer",
         "_unread": "the queue of unread messages (a resource)",
+        "__weakref__": "so that a server may hold it weakly",
         "_variables": "the variables that the spec declares: cause and head",
-        "_version": "the spec version of the scope",
         "case": "the facts that the machine's guards read",
         "state": "where the machine is",
     },
@@ -136,6 +136,7 @@ REMEMBERED = {
         "_buffer": "bytes that are not decoded yet",
         "_max_size": "the limit of a message",
         "_parts": "the frames of an incomplete message",
+        "_size": "the size of these",
         "_ws": "wsproto's connection",
     },
     "runtime/shell.py": {
@@ -143,12 +144,14 @@ REMEMBERED = {
         "_codec": "bytes to events and back",
         "_connection": "the connection that decides",
         "_drained": "whether the transport takes more bytes (flow control)",
+        "_news": "wakes the receive() whose turn it is (a resource)",
         "_on_session": "whom to tell of a new session",
         "_options": "what connections are made with",
+        "_paced": "when the last paced message was given (a time)",
         "_task": "the app's task",
         "_timers": "timers that run",
         "_transport": "the transport",
-        "_waiting": "receive() calls that wait",
+        "_turn": "the queue of receive() calls (a resource)",
     },
 }
 """Every attribute that the connection and the runtime may have, with the reason. None of them is a lifecycle fact."""

@@ -227,8 +227,8 @@ def test_any_order_keeps_every_property() -> None:
 
 
 GIVE_CONNECT = "    - {event: give_connect, from: connect_due, to: waiting, rule: R20}\n"
-GIVE_MESSAGE = "{event: give_message, from: [flowing, disconnect_due], "
-GIVE_MESSAGE_LATE = "{event: give_message, from: [ended, silent], "
+GIVE_MESSAGE = "{event: give_message, from: [flowing, disconnect_due, silent], "
+GIVE_MESSAGE_LATE = "{event: give_message, from: ended, "
 GIVE_DISCONNECT = "{event: give_disconnect, from: disconnect_due, if: not unread, to: ended,"
 WITHHELD = "    - {event: give_disconnect, from: disconnect_due, if: unread, refuse: not_due, rule: R26}\n"
 ANSWERED = "{event: peer_close, from: closing, to: closed, effects: [end_transport], "
@@ -245,9 +245,9 @@ MUTANTS = {
     "the last message is lost": (
         "the disconnect overtook a message",
         {
-            GIVE_MESSAGE + "if: unread": "{event: give_message, from: [flowing], if: unread",
-            GIVE_MESSAGE + "if: not unread": "{event: give_message, from: [flowing], if: not unread",
-            GIVE_MESSAGE_LATE: GIVE_MESSAGE_LATE.replace("ended", "disconnect_due, ended"),
+            GIVE_MESSAGE + "if: unread": "{event: give_message, from: [flowing, silent], if: unread",
+            GIVE_MESSAGE + "if: not unread": "{event: give_message, from: [flowing, silent], if: not unread",
+            GIVE_MESSAGE_LATE: GIVE_MESSAGE_LATE.replace("ended", "[disconnect_due, ended]"),
             GIVE_DISCONNECT: GIVE_DISCONNECT.replace("if: not unread, ", ""),
             WITHHELD: "",
         },
