@@ -169,7 +169,7 @@ class Codec:
             case fx.CompleteHandshake(subprotocol, headers):
                 # as a field of its own: whether it may be chosen is decided already (C19)
                 chosen = [] if subprotocol is None else [(b"sec-websocket-protocol", subprotocol.encode())]
-                return self._ws.send(events.AcceptConnection(extra_headers=[*chosen, *_cleaned(headers)]))
+                return self._ws.send(events.AcceptConnection(extra_headers=[*chosen, *headers]))
             case fx.SendResponse(status, headers, body):
                 return self._respond(status, headers, body)
             case fx.SendHead(status, headers):
@@ -194,7 +194,7 @@ class Codec:
 
     def _head(self, status: int, headers: Fields, length: Fields = ()) -> bytes:
         """A head whose framing is ours: an app's content-length that its body belies would break the response."""
-        own = [field for field in _cleaned(headers) if field[0].lower() not in (b"content-length", b"connection")]
+        own = [field for field in headers if field[0].lower() not in (b"content-length", b"connection")]
         fields = [*own, *length, (b"connection", b"close")]
         return self._ws.send(events.RejectConnection(status_code=status, headers=fields, has_body=True))
 
@@ -215,11 +215,6 @@ def _has_valid_key(request: h11.Request) -> bool:
         return [len(base64.b64decode(key, validate=True)) for key in keys] == [16]
     except binascii.Error:
         return False
-
-
-def _cleaned(headers: Fields) -> list[tuple[bytes, bytes]]:
-    """Fields as h11 takes them: no white space around a value, where it means nothing, and no FF or VT inside."""
-    return [(name, value.replace(b"\f", b" ").replace(b"\v", b" ").strip()) for name, value in headers]
 
 
 def _scope(request: h11.Request, subprotocols: list[str]) -> dict[str, Any]:

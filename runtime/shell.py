@@ -221,8 +221,7 @@ class Acceptor(asyncio.Protocol):
                 self._transport.write(answer)
                 self._transport.close()
             case wire.Request(scope):
-                timeouts = {"keepalive": None}  # this shell sends no Pings
-                connection = Connection(subprotocols=scope["subprotocols"], timeouts=timeouts, **self._options)
+                connection = Connection(subprotocols=scope["subprotocols"], **self._options)
                 session = Session(self._transport, self._codec, connection)
                 self._transport.set_protocol(session)
                 peer, here = (self._transport.get_extra_info(name) for name in ("peername", "sockname"))

@@ -220,15 +220,6 @@ class TestSection422TheAnswer:
         """Whether it was offered is decided elsewhere (C19): a profile may let another one pass."""
         assert b"\r\nsec-websocket-protocol: chat\r\n" in waiting().encode(fx.CompleteHandshake("chat", ()))
 
-    @pytest.mark.parametrize(
-        ("value", "sent"),
-        [(b" a ", b"a"), (b"a\tb", b"a\tb"), (b"a\x0bb\x0cc", b"a b c"), (b" ", b""), (b"\xe9", b"\xe9")],
-    )
-    def test_carries_any_value_that_send_takes(self, value: bytes, sent: bytes) -> None:
-        """A value that makes the codec raise after the machine has moved would leave the connection hanging."""
-        assert waiting().encode(fx.CompleteHandshake(None, ((b"x", value),))).endswith(b"\r\nx: " + sent + b"\r\n\r\n")
-        assert b"\r\nx: " + sent + b"\r\n" in waiting().encode(fx.SendResponse(403, ((b"x", value),), b""))
-
 
 class TestTheDenial:
     def test_whole_has_its_length_and_ends_the_connection(self) -> None:
