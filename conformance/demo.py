@@ -29,7 +29,7 @@ def demo(console: Console, directory: Path, names: Sequence[str] = ()) -> bool:
     """
     good = [_tell(console, scenario, directory) for scenario in [find(name) for name in names or CONVERSATIONS]]
     verdict = "as their scenarios say" if all(good) else f"{good.count(False)} otherwise than their scenarios say"
-    console.print(f"{len(good)} conversations over real sockets: {verdict}.")
+    console.print(f"{len(good)} conversation{'s' * (len(good) > 1)} over real sockets: {verdict}.")
     return all(good)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from wslifecycle.conformance.scenarios import VIOLATIONS, Act, Scenario, Seen, differences
 from wslifecycle.statemachine import effects as fx
-from wslifecycle.statemachine.connection import WAIT, Connection
+from wslifecycle.statemachine.connection import Connection, Given
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle
@@ -77,7 +77,7 @@ class SansIO:
             case "peer closes":
                 self._carry_out(self.connection.peer_closed(value.get("code"), value.get("reason", "")))
             case _:
-                self._carry_out(self.connection.peer_violated(VIOLATIONS.get(value, 1002)))
+                self._carry_out(self.connection.peer_violated(VIOLATIONS[value]))
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -89,7 +89,13 @@ class SansIO:
 
     def _answer(self) -> None:
         """Serves the waiting `receive()` calls, in their order."""
-        while self._seen.waiting and (given := self.connection.app_wants()) is not WAIT and given.message:
+        while self._seen.waiting:
+            try:
+                given = self.connection.app_wants()
+            except Disconnected:
+                given = Given({"raised": "disconnected"})
+            if given.message is None:
+                return
             self._carry_out(given.effects)
             self._seen.app.append(given.message)
             self._seen.waiting -= 1

@@ -14,7 +14,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from wslifecycle.statemachine.source import Map, Source
+from wslifecycle.statemachine.findings import Finding, SpecError
+from wslifecycle.statemachine.source import Map, Source, names
 
 STIMULI = (
     "app asks",
@@ -30,10 +31,25 @@ STIMULI = (
     "server shuts down",
     "time passes",
 )
+_CITE = {"doc": "str", "rule": "str", "says": "str", "heading": "str?", "section": "str?"}
 OBSERVATIONS = ("app gets", "app waits", "send raises", "peer sees")
 
-VIOLATIONS = {"bad_utf8": 1007, "bad_close_reason": 1007, "too_big": 1009}
-"""The close code that a kind of `peer violates` is reported with by a codec; all others are 1002 (W3 - W11)."""
+VIOLATIONS = {
+    "unmasked_frame": 1002,
+    "reserved_bits": 1002,
+    "reserved_opcode": 1002,
+    "bad_utf8": 1007,
+    "too_big": 1009,
+    "stray_continuation": 1002,
+    "interrupted_fragments": 1002,
+    "fragmented_ping": 1002,
+    "long_ping": 1002,
+    "one_byte_close": 1002,
+    "close_code_1005": 1002,
+    "close_code_999": 1002,
+    "bad_close_reason": 1007,
+}
+"""The kinds of `peer violates`, each with the close code that a codec reports it with (W3 - W11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,7 @@ class Act:
     line: int
 
     def __str__(self) -> str:
-        return self.stimulus if self.value is None else f"{self.stimulus} {_short(self.value)}"
+        return self.stimulus if self.value is None else f"{self.stimulus} {short(self.value)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +113,8 @@ def load_scenarios() -> Mapping[str, Scenario]:
     for entry in files:
         for scenario in read(entry.read_text(encoding="utf-8"), f"spec/scenarios/{entry.name}"):
             if scenario.name in found:
-                raise ValueError(f"{scenario.file}:{scenario.line}: there is another scenario {scenario.name}.")
+                text = f"There is another scenario {scenario.name}, in {found[scenario.name].file}."
+                raise SpecError([Finding("WSL012", scenario.line, text, "Rename one.", scenario.file)])
             found[scenario.name] = scenario
     return found
 
@@ -121,12 +138,13 @@ def read(text: str, file: str) -> Iterator[Scenario]:
         value = source.shape(entry, "a scenario", root.line, keys)
         scope = value.get("scope", {})
         acts = tuple(_acts(source, value["steps"]))
+        cites = [source.shape(cite, "a cite", value.line, _CITE) for cite in value["cites"]]
         source.check()
         yield Scenario(
             value["name"],
             value["title"],
-            tuple(Cite(c["doc"], c.get("heading") or c["section"], c["rule"], c["says"]) for c in value["cites"]),
-            tuple(value.get("assumes", ())),
+            tuple(Cite(c["doc"], c.get("heading") or c.get("section", ""), c["rule"], c["says"]) for c in cites),
+            names(value.get("assumes")),
             scope.get("spec_version", "2.5"),
             tuple(scope.get("extensions", ())),
             tuple(scope.get("subprotocols", ())),
@@ -144,7 +162,10 @@ def _acts(source: Source, steps: list[Any]) -> Iterator[Act]:
             source.report("WSL006", getattr(step, "line", 1), "A step is a mapping of one key.", "Split it.")
             continue
         ((name, value),) = step.items()
-        if name in STIMULI:
+        wrong = _wrong(name, value)
+        if wrong:
+            source.report("WSL006", step.line, f"`{name}` {wrong}.", "See the schema of the scenarios.")
+        elif name in STIMULI:
             groups.append((name, value, step.line, []))
         elif name in OBSERVATIONS and groups:
             groups[-1][3].append((name, value))
@@ -160,6 +181,19 @@ def _acts(source: Source, steps: list[Any]) -> Iterator[Act]:
             any(k == "app waits" for k, _ in seen),
             line,
         )
+
+
+def _wrong(name: str, value: Any) -> str:
+    """What is wrong with the value of a step; nothing where it can be read."""
+    if name in ("app sends", "app gets", "peer sends", "peer closes") and not isinstance(value, Map):
+        return "has to be a mapping"
+    if name == "peer sends" and not {"text", "bytes"} & set(value):
+        return "has to have text or bytes"
+    if name == "peer sees" and value != "end" and not (isinstance(value, Map) and len(value) == 1):
+        return "has to be `end` or a mapping of one key"
+    if name == "peer violates" and value not in VIOLATIONS:
+        return f"has to be one of {', '.join(VIOLATIONS)}"
+    return ""
 
 
 def message(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,11 +242,11 @@ def differences(act: Act, seen: Seen) -> Iterator[str]:
 def _sequence(who: str, wanted: Any, seen: Any, same: Any) -> Iterator[str]:
     for position in range(max(len(wanted), len(seen))):
         if position >= len(seen):
-            yield f"{who} nothing instead of {_short(wanted[position])}"
+            yield f"{who} nothing instead of {short(wanted[position])}"
         elif position >= len(wanted):
-            yield f"{who} {_short(seen[position])} on top"
+            yield f"{who} {short(seen[position])} on top"
         elif not same(wanted[position], seen[position]):
-            yield f"{who} {_short(seen[position])} instead of {_short(wanted[position])}"
+            yield f"{who} {short(seen[position])} instead of {short(wanted[position])}"
 
 
 def _same_message(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
@@ -242,14 +276,11 @@ def _raising(kind: str | None) -> str:
     return f"raised {kind}" if kind else "did not raise"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A message or an observation in one line: `websocket.close code=1000`, `close 1000`."""
     if isinstance(value, Mapping) and "type" in value:
         rest = " ".join(f"{key}={item!r}" for key, item in value.items() if key != "type" and item is not None)
         return f"{value['type']} {rest}".rstrip()
     if isinstance(value, Mapping):
-        return ", ".join(key if item is True else f"{key} {_short(item)}".rstrip() for key, item in value.items())
+        return ", ".join(key if item is True else f"{key} {short(item)}".rstrip() for key, item in value.items())
     return repr(value)
-
-
-short = _short

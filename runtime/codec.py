@@ -29,7 +29,7 @@ from wsproto.utilities import RemoteProtocolError
 from wslifecycle.statemachine import effects as fx
 
 HEAD_LIMIT = 65536
-"""Bytes of a request head, and of frames that come before the accept (C14)."""
+"""Bytes of a request head."""
 
 _BODYLESS = frozenset((204, 304))
 """Statuses whose responses have no content-length (RFC 9110 section 8.6); that of a 205 is 0."""
@@ -83,13 +83,18 @@ Heard: TypeAlias = Request | BadRequest | Message | Close | Violation | Reply
 
 
 class Codec:
-    """One connection's bytes. `max_size`: bytes (or characters) of a message before it is too large (C34)."""
+    """One connection's bytes.
 
-    def __init__(self, max_size: int = 16 * 1024 * 1024) -> None:
+    `max_size`: bytes (or characters) of a message before it is too large (C34). `max_early`: bytes that are held before
+    the accept (C14). None: no bound.
+    """
+
+    def __init__(self, max_size: int | None = None, max_early: int | None = None) -> None:
         self._ws = WSConnection(ConnectionType.SERVER)
         self._buffer = bytearray()  # the request's head, then what comes before the accept
         self._parts: list[Any] = []  # the frames of a message that is not complete
         self._size = 0  # of these
+        self._max_early = max_early
         self._max_size = max_size
 
     def request(self, data: bytes) -> Request | BadRequest | None:
@@ -122,7 +127,7 @@ class Codec:
         """
         if self._ws.connection is None:
             self._buffer += data
-            if len(self._buffer) > HEAD_LIMIT:
+            if self._max_early is not None and len(self._buffer) > self._max_early:
                 self._buffer.clear()
                 yield Violation(1009)
             return
@@ -154,7 +159,7 @@ class Codec:
         if event.data:  # empty frames cost nothing, however many come
             self._parts.append(event.data)
             self._size += len(event.data)
-        if self._size > self._max_size:
+        if self._max_size is not None and self._size > self._max_size:
             return Violation(1009)
         if not event.message_finished:
             return None

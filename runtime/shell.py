@@ -19,7 +19,7 @@ from wslifecycle.runtime import codec as wire
 from wslifecycle.statemachine import effects as fx
 from wslifecycle.statemachine.connection import Connection
 from wslifecycle.statemachine.flatten import Answer
-from wslifecycle.statemachine.machine import Lifecycle
+from wslifecycle.statemachine.machine import Lifecycle, lifecycle
 
 Message: TypeAlias = MutableMapping[str, Any]
 App: TypeAlias = Callable[
@@ -35,7 +35,7 @@ class Options(TypedDict):
 
     spec_version: str
     extensions: tuple[str, ...]
-    machine: Lifecycle | None
+    machine: Lifecycle
     observe: Callable[[Answer], None] | None
 
 
@@ -201,9 +201,9 @@ class Session(asyncio.Protocol):
 class Acceptor(asyncio.Protocol):
     """Reads the handshake request; then a `Session` takes the transport over."""
 
-    def __init__(self, app: App, on_session: Callable[[Session], None], max_size: int, options: Options) -> None:
+    def __init__(self, app: App, on_session: Callable[[Session], None], codec: wire.Codec, options: Options) -> None:
         self._app = app
-        self._codec = wire.Codec(max_size)
+        self._codec = codec
         self._on_session = on_session
         self._options = options
         self._transport: asyncio.Transport | None = None
@@ -241,19 +241,29 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    spec_version: str = "2.5",
-    extensions: Iterable[str] = ("websocket.http.response",),
-    max_size: int = 16 * 1024 * 1024,
+    spec_version: str | None = None,
+    extensions: Iterable[str] | None = None,
+    max_size: int | None = None,
     machine: Lifecycle | None = None,
     observe: Callable[[Answer], None] | None = None,
     on_session: Callable[[Session], None] = lambda session: None,
 ) -> asyncio.Server:
     """Serves an app over WebSocket and nothing else. Port 0 picks a free one.
 
-    `spec_version` and `extensions` are what the scope advertises, `max_size` the bytes of a message before it is too
-    large. `machine` is another profile than the reference; `observe` sees every answer of the machine, `on_session`
+    `spec_version` and `extensions` are what the scope advertises (the profile's version, C35, and each extension that
+    the spec knows), `max_size` the bytes of a message before it is too large (the profile's, C34). `machine` is another
+    profile than the reference; `observe` sees every answer of the machine, `on_session`
     every new session.
     """
     loop = asyncio.get_running_loop()
-    options = Options(spec_version=spec_version, extensions=tuple(extensions), machine=machine, observe=observe)
-    return await loop.create_server(lambda: Acceptor(app, on_session, max_size, options), host, port)
+    machine = machine or lifecycle()
+    flat = machine.flat
+    known = [fact.extension for fact in flat.facts if fact.extension is not None]
+    options = Options(
+        spec_version=spec_version or flat.value("C35", "spec_version"),
+        extensions=tuple(known if extensions is None else extensions),
+        machine=machine,
+        observe=observe,
+    )
+    limits = (max_size or flat.value("C34", "bytes"), flat.value("C14", "bytes"))
+    return await loop.create_server(lambda: Acceptor(app, on_session, wire.Codec(*limits), options), host, port)

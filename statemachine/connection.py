@@ -169,7 +169,7 @@ class Connection:
 
     def peer_sent(self, data: str | bytes) -> tuple[Effect, ...]:
         """A complete data message was decoded. Hold the peer's bytes undecoded until `CompleteHandshake` (C14)."""
-        return self._happened("peer_message", data=data if isinstance(data, str) else bytes(data))
+        return self._happened("peer_message", data=data if isinstance(data, str) else bytes(memoryview(data)))
 
     def peer_closed(self, code: int | None = None, reason: str = "") -> tuple[Effect, ...]:
         """The peer's Close frame was decoded; `code` is None when it had none. An illegal one fails it (C20, W10)."""
@@ -190,7 +190,8 @@ class Connection:
 
         A reason that is too long is cut. Raises `ValueError` for a code that may not stand in a Close frame.
         """
-        return self._happened("peer_violation", code=self._sendable(code), reason=cut(reason))
+        limit = self._machine.spec.constraints["close_reason"].options["limit"]
+        return self._happened("peer_violation", code=self._sendable(code), reason=cut(reason, limit))
 
     # ---------------------------------------------------------------------------------------- the server
 
@@ -313,7 +314,7 @@ class Connection:
                         done.append(fx.TYPES[call.effect](**values))
                 case "end_transport":
                     self._unread.unbind()
-                    done.append(fx.EndTransport(self._timeouts["close_timeout"]))
+                    done.append(fx.EndTransport(self._timeouts[values["deadline"]]))
                 case name:
                     if name in ("resume_reading", "abort_transport"):
                         self._unread.unbind()
@@ -322,7 +323,7 @@ class Connection:
 
     def _note_unread(self) -> None:
         """Keeps the one fact that changes: whether a message waits."""
-        bit = self._machine.flat.bits["unread"]
+        bit = self._machine.flat.waiting
         self.case = self.case | bit if self._unread else self.case & ~bit
 
     def _value(self, value: Value, given: Mapping[str, Any]) -> Any:

@@ -28,7 +28,8 @@ from wslifecycle.statemachine.names import Names
 from wslifecycle.statemachine.properties import PropertyError, parse
 from wslifecycle.statemachine.source import Map, names
 
-_SENDERS = ("app", "server")
+_ACTORS = {"app": Actor.APP, "server": Actor.GIVEN}
+_SENDERS = tuple(_ACTORS)
 _BEFORE = ("refused", "ignored")
 
 
@@ -166,6 +167,9 @@ class Declarations(Names):
         for event in (value["event"], *(event for _, event in event_ifs)):
             if event not in self.events:
                 self.unknown("event", event, value.line, self.events)
+            elif len(event_ifs) < 2 and self._contradicts(self.events[event], name, value["sender"]):
+                text = f"{name} of the {value['sender']} is the event {event}, which is another message or actor."
+                self.report("WSL025", value.line, text, "Let `message` and `actor` of the event say the same.")
         for key in (*names(value.get("exactly_one")), *(key for key, _ in event_ifs)):
             if key not in keys:
                 self.unknown(f"key of {name}", key, value.line, keys)
@@ -181,6 +185,12 @@ class Declarations(Names):
             value["rule"],
             value.line,
         )
+
+    def _contradicts(self, event: Event, message: str, sender: str) -> bool:
+        """Whether an event says another thing of itself; what is not declared at all is reported elsewhere."""
+        if event.message not in self.tree["messages"] or sender not in _ACTORS:
+            return False
+        return event.message != message or event.actor is not _ACTORS[sender]
 
     def _key(self, name: str, value: Map) -> Key:
         self.number(value["rule"], value.line)

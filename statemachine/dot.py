@@ -284,6 +284,9 @@ def render(picture: Picture, kind: str) -> bytes:
         raise DrawingError(
             f"{kind.upper()} needs the program `dot` of Graphviz, which is not here. {INSTALL}"
         ) from None
+    except (graphviz.CalledProcessError, OSError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise DrawingError(f"`dot` failed: {said.decode() if isinstance(said, bytes) else said}".strip()) from None
     return drawn
 
 
@@ -322,8 +325,8 @@ def version() -> str:
     said = []
     for command in commands:
         try:
-            ran = subprocess.run(command, check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError):
+            ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
             return ""
         said.append((ran.stdout or ran.stderr).strip())
     return "\n".join(said) + "\n"

@@ -112,20 +112,12 @@ def draw(
     return RENDERERS[format](machine, picture_of(machine, region, path, all_answers), "")
 
 
-def load_path(text: str, scenario: Callable[[str], Sequence[Step]] | None = None) -> list[Step]:
-    """A path from JSON, a list of `{"event": ..., "source": ..., "target": ...}`, or from the name of a scenario.
-
-    `scenario` resolves names and raises `LookupError` for one that it does not know. Raises `DrawingError`.
-    """
+def load_path(text: str) -> list[Step]:
+    """A path from JSON, a list of `{"event": ..., "source": ..., "target": ...}`. Raises `DrawingError`."""
     try:
         steps = json.loads(text)
     except json.JSONDecodeError as fault:
-        if scenario is None or text.lstrip().startswith("["):
-            raise DrawingError(f"The path is no JSON: {fault}.") from None
-        try:
-            return list(scenario(text.strip()))
-        except LookupError as unknown:
-            raise DrawingError(str(unknown.args[0] if unknown.args else unknown)) from None
+        raise DrawingError(f"The path is no JSON: {fault}.") from None
     keys = ("event", "source", "target")
     if not isinstance(steps, list):
         raise DrawingError("The path has to be a list of steps.")

@@ -10,8 +10,6 @@ from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle
 from wslifecycle.statemachine.model import Actor, Call, Kind
 
-WAITS = "nothing yet"
-
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
@@ -139,23 +137,22 @@ def events_of(machine: Lifecycle, name: str) -> list[str]:
 def explain_event(machine: Lifecycle, event: str, states: Iterable[str]) -> Iterator[str]:
     """What one event does in these states, in every guard case that matters; those that answer alike stand together."""
     spec = machine.spec
-    facts = machine.flat.facts_read(event)
-    groups: dict[tuple[str, str, str, tuple[int, ...]], tuple[list[str], int, Answer]] = {}
+    groups: dict[tuple[str, int, str, str, tuple[int, ...]], list[Answer]] = {}
     for state in states:
-        found = [(case, answer) for case, answer in machine.flat.guarded(state) if answer.event == event]
-        alike = len({answer for _, answer in found}) == 1
-        for case, answer in found[:1] if alike else found:
-            given = "" if alike else ", ".join(name if case & bit else f"not {name}" for name, bit in facts)
-            key = (given, outcome(answer), answer.rule, answer.lines)
-            groups.setdefault(key, ([], case, answer))[0].append(state)
-    for (given, does, number, lines), (alike_states, case, answer) in groups.items():
-        yield f"{spec.events[event].label}{f' ({given})' if given else ''}: {does}"
-        yield f"  in {', '.join(alike_states)}"
+        for given, case, answer in answers(machine, [event], state):
+            groups.setdefault((given, case, outcome(answer), answer.rule, answer.lines), []).append(answer)
+    for (given, case, does, number, lines), alike in groups.items():
+        actor = spec.events[event].actor
+        yield f"{actor}: {spec.events[event].label}{f' ({given})' if given else ''}: {does}"
+        yield f"  in {', '.join(answer.source for answer in alike)}"
         says = f" {spec.rules[number].says}" if number in spec.rules else ""
         yield f"  {spec.cite(number).rstrip('.')}.{says}"
         yield f"  {', '.join(place(machine, line) for line in lines)}"
-        if answer.refusal is Kind.VIOLATION:
-            yield f"  Allowed there: {allowed(machine, answer.source, case)}."
+        if alike[0].refusal is Kind.VIOLATION:
+            yield f"  Allowed there: {allowed(machine, alike[0].source, case)}."
+    used = {name for given, *_ in groups for name, _ in machine.flat.facts_read(event) if name in given}
+    for name in sorted(used):
+        yield f"  {name}: {spec.facts[name].says}"
 
 
 def explain_number(machine: Lifecycle, number: str) -> Iterator[str]:
@@ -186,10 +183,19 @@ def explain_number(machine: Lifecycle, number: str) -> Iterator[str]:
             yield f"  property {declared.name}: {declared.holds}"
 
 
-def answers(machine: Lifecycle, events: Iterable[str], state: str) -> Iterator[Answer]:
-    """The different answers to these events in a state."""
-    wanted = set(events)
-    return iter(dict.fromkeys(answer for answer in machine.flat.distinct(state) if answer.event in wanted))
+def answers(machine: Lifecycle, events: Iterable[str], state: str) -> Iterator[tuple[str, int, Answer]]:
+    """The different answers to these events in a state, each with the facts under which it holds: words and a case.
+
+    Facts that do not matter are taken as a server has them that advertises everything.
+    """
+    for event in events:
+        found = [(case, answer) for case, answer in machine.flat.guarded(state) if answer.event == event]
+        alike = len({answer for _, answer in found}) == 1
+        for case, answer in found[:1] if alike else found:
+            facts = machine.flat.facts_read(event)
+            given = "" if alike else ", ".join(name if case & bit else f"not {name}" for name, bit in facts)
+            read = sum(bit for _, bit in facts) if given else 0
+            yield given, machine.flat.fixed & ~read | (case if given else 0), answer
 
 
 def row(machine: Lifecycle, state: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A finding names the code, the line and the fix. Codes are never reused. Those below WSL030 are structural: the file
 means nothing definite, and every profile is rejected. From WSL030 on they are about soundness: they reject the
-`reference` profile and are recorded for another one, because real servers do have traps.
+`reference` profile and are recorded for another one, because real servers do have traps. WSL034 takes a search and is
+found by `properties.findings`, not at load.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ CODES: dict[str, str] = {
     "WSL022": "The couplings do not settle.",
     "WSL023": "A variable is assigned twice, or read before it is assigned.",
     "WSL024": "receive() could give two different messages in one state.",
+    "WSL025": "A message and an event that contradict each other.",
     "WSL030": "A state that can never be reached.",
     "WSL031": "A trap: a state from which the end cannot be reached.",
     "WSL032": "Two states that nobody can tell apart.",

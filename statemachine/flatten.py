@@ -276,11 +276,11 @@ class Flat:
 
     @cached_property
     def opening(self) -> tuple[Call, ...]:
-        """The effects of beginning: the timers that run in the initial state."""
+        """The effects of beginning: the timers that run in the first state."""
         return tuple(
             Call("start_timer", (("timer", timer.name), ("seconds", self.resolve(timer.seconds))))
             for timer in self.spec.timers.values()
-            if self.initial[self.regions.index(timer.region)] in timer.states
+            if self.states[0][self.regions.index(timer.region)] in timer.states
         )
 
     # ---------------------------------------------------------------------------------------- structure
@@ -363,6 +363,11 @@ class Flat:
         """The bits of the facts that may hold from these effects on."""
         names = {call.effect for call in effects}
         return sum(self.bits[fact.name] for fact in self.facts if fact.begins in names)
+
+    @cached_property
+    def waiting(self) -> int:
+        """The bit of the fact that a message waits: the one that begins when one is kept."""
+        return self.begun((Call("keep_message"),))
 
     @cached_property
     def fixed(self) -> int:

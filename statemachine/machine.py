@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import transitions
 from transitions.core import Condition
 
 from wslifecycle.statemachine.dialect import Dialect, version_of
-from wslifecycle.statemachine.findings import SpecError
 from wslifecycle.statemachine.flatten import Answer, Flat, compile_profile, name_of
 from wslifecycle.statemachine.model import Actor, Kind, Spec
 
@@ -267,14 +267,15 @@ def build(spec: Spec, choices: Mapping[str, str] | None = None, profile: str = "
     return Lifecycle(compile_profile(spec, choices, profile)).seal()
 
 
-def lifecycle(profile: str = "reference") -> Lifecycle:
+def lifecycle(profile: str | Path = "reference") -> Lifecycle:
     """The sealed machine of a profile, made once and shared by all connections.
 
     `profile` is `reference`, the name of a file in `spec/profiles`, or the path of a YAML file. The first call reads
     and compiles the spec, which takes about a tenth of a second: a server makes it at start-up. Raises `LookupError`
-    when there is no such profile and `SpecError` when it is not sound.
+    when there is no such profile, `OSError` when the file cannot be read, and `SpecError` when it is not sound.
     """
-    return _made(profile)
+    name = str(profile)
+    return _made(str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name)
 
 
 @cache
@@ -285,4 +286,4 @@ def _made(profile: str) -> Lifecycle:
     return build(spec, load_answers(spec, profile), profile)
 
 
-__all__ = ["Lifecycle", "LifecycleEvent", "Refused", "SpecError", "build", "lifecycle", "transitions_of"]
+__all__ = ["Lifecycle", "LifecycleEvent", "Refused", "build", "lifecycle", "transitions_of"]

@@ -164,7 +164,7 @@ def _denial_body(value: bytes, refuse: bool, options: Mapping[str, Any], context
     return b"" if head.get(ref.key) in options["no_body"] else value
 
 
-def cut(text: str, limit: int = 123) -> str:
+def cut(text: str, limit: int) -> str:
     """A reason as a Close frame can carry it: at most `limit` bytes of UTF-8, cut between characters (C21)."""
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 

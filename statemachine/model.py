@@ -14,13 +14,17 @@ from typing import Any
 
 
 class Frozen:
-    """A value whose mappings cannot be changed either."""
+    """A value whose mappings cannot be changed either, however deep they are."""
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]
             value = getattr(self, item.name)
             if isinstance(value, dict):
-                object.__setattr__(self, item.name, MappingProxyType(value))
+                object.__setattr__(self, item.name, _frozen(value))
+
+
+def _frozen(value: Any) -> Any:
+    return MappingProxyType({key: _frozen(item) for key, item in value.items()}) if isinstance(value, dict) else value
 
 
 class Actor(StrEnum):

@@ -126,7 +126,7 @@ class Picture:
     edges: tuple[Edge, ...]
     clusters: tuple[Cluster, ...] = ()
     key: tuple[tuple[str, str], ...] = ()
-    """What the words in the nodes mean."""
+    """What the words in the nodes and the conditions at the arrows mean."""
     has_path: bool = False
 
 
@@ -303,7 +303,14 @@ def product_picture(
         nodes.append(Node(END, "", "Everything has ended.", None, False, True, tuple(sorted(flat.final)), done))
     used = {part for node in nodes if node.cluster for part in node.name.split("/")[1:]}
     key = [(s.name, s.says) for r in shown[1:] for s in spec.regions[r].states.values() if s.name in used]
+    key += _facts(spec, edges)
     return Picture(name, spec.title, _caption(spec, shown, hidden, merged), tuple(nodes), edges, clusters, tuple(key))
+
+
+def _facts(spec: Spec, edges: Sequence[Edge]) -> list[tuple[str, str]]:
+    """The facts that stand as conditions at these edges."""
+    guards = {word for edge in edges for label in edge.labels for word in label.guard.replace(",", " ").split()}
+    return [(fact.name, fact.says) for fact in spec.facts.values() if fact.name in guards]
 
 
 def _everywhere(flat: Flat) -> dict[str, set[str]]:
@@ -382,7 +389,7 @@ def region_picture(machine: Lifecycle, name: str, path: Sequence[Step], all_answ
         if state.name in reached
     )
     edges = drawing.edges([node.name for node in nodes])
-    key = tuple((node.name, node.says) for node in nodes)
+    key = (*((node.name, node.says) for node in nodes), *_facts(spec, edges))
     return Picture(name, f"{spec.title}: {name}", declared.says, nodes, edges, (), key)
 
 

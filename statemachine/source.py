@@ -180,6 +180,8 @@ class Source:
                 return None
             if kind == "binary":
                 return b64decode("".join(raw.split()), validate=True)
+            if kind in ("int", "float") and len(raw) > 32:
+                raise ValueError("too long a number")
             if kind == "int":
                 return int(raw.replace("_", ""), 0)
             if kind == "float":

@@ -42,13 +42,23 @@ class TestExplain:
         result = run("explain", "websocket.send", "--state", "handshake/waiting")
         assert result.exit_code == 0
         assert "websocket.send: refused (violation)" in result.output
-        assert "Allowed there: websocket.accept, websocket.close." in result.output
+        assert "Allowed there: websocket.accept, websocket.close, websocket.http.response.start." in result.output
 
-    @pytest.mark.parametrize("number", ["R20", "W7", "C9", "WSL020"])
+    @pytest.mark.parametrize("number", ["R20", "W7", "C9", "WSL020", "r20", "wsl020"])
     def test_a_number(self, number: str) -> None:
         result = run("explain", number)
         assert result.exit_code == 0
-        assert result.output.startswith(number)
+        assert result.output.startswith(number.upper())
+        assert json.loads(run("explain", number, "--json").output)["number"] == number.upper()
+
+    def test_the_facts_that_matter_are_explained(self) -> None:
+        result = run("explain", "websocket.close", "--state", "closing/ended/running")
+        assert "app: websocket.close (not raising): ignored" in result.output
+        assert "  raising: The spec version has send() raise" in result.output
+
+    def test_json_tells_the_facts_apart(self) -> None:
+        found = json.loads(run("explain", "websocket.close", "--state", "closing/ended/running", "--json").output)
+        assert {(entry["if"], entry["ignored"]) for entry in found} == {("raising", False), ("not raising", True)}
 
     def test_json(self) -> None:
         found = json.loads(run("explain", "app_close", "--state", "open/flowing", "--json").output)
@@ -114,7 +124,11 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (("explain", "R99"), "There is no message or event 'R99'"),
+            (("explain", "R99"), "There is no rule or choice 'R99'. There are R1-R56, W1-W13 and C1-C49."),
+            (("explain", "WSL999"), "There is no finding WSL999"),
+            (("explain", "nonsense"), "There is no message or event 'nonsense'"),
+            (("explain", "R20", "--state", "open"), "--state goes with a message"),
+            (("draw", "-o", "picture.bmp"), "The ending of picture.bmp is no format"),
             (("explain", "websocket.send", "--state", "opened"), "No state matches 'opened'"),
             (("table", "--profile", "nobody"), "There is no profile 'nobody'"),
             (("table", "--spec", "nowhere.yaml"), "does not exist"),
@@ -156,7 +170,24 @@ class TestEntry:
         code = "import sys; sys.modules['click'] = None; import wslifecycle.__main__"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert "pip install 'wslifecycle[cli]'" in done.stderr
+        assert "pip install 'wslifecycle[cli,diagram]'" in done.stderr
+
+    def test_a_demo_without_its_client_says_what_to_install(self) -> None:
+        code = (
+            "import sys; sys.modules['websockets.client'] = None; from wslifecycle.__main__ import main; main(['demo'])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 2
+        assert "pip install 'wslifecycle[demo]'" in done.stderr
+
+    def test_a_reader_that_goes_away_is_no_verdict(self) -> None:
+        code = "from wslifecycle.__main__ import main; main(['explain', 'websocket.send'])"
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            assert process.wait(timeout=60) == 141
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
 
     @pytest.mark.parametrize("command", ["", "table", "explain", "demo", "draw"])
     def test_every_command_has_a_help_text(self, command: str) -> None:

@@ -68,7 +68,7 @@ def refused(data: bytes) -> tuple[int, bytes]:
 
 def waiting() -> Codec:
     """A codec whose handshake is not answered yet."""
-    codec = Codec(max_size=1000)
+    codec = Codec(max_size=1000, max_early=HEAD_LIMIT)
     assert isinstance(codec.request(head()), Request)
     return codec
 

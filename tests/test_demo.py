@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from wslifecycle.__main__ import main
-from wslifecycle.conformance import demo, sockets
+from wslifecycle.conformance import demo, peer
 from wslifecycle.conformance.scenarios import find
 
 
@@ -34,7 +34,7 @@ def test_a_conversation_that_goes_otherwise_is_a_verdict(tmp_path: Path, monkeyp
         for act in echo.acts
     ]
     monkeypatch.setattr(demo, "find", lambda name: dataclasses.replace(echo, acts=tuple(acts)))
-    monkeypatch.setattr(sockets, "PATIENCE", 0.2)
+    monkeypatch.setattr(peer, "PATIENCE", 0.2)
     result = CliRunner().invoke(main, ["demo", "echo", "-o", str(tmp_path)])
     assert result.exit_code == 1
     assert "the peer saw text 'hello' instead of text 'hello, world'" in result.output

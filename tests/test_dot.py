@@ -1,6 +1,7 @@
 """DOT and what the program `dot` makes of it: colours, lines, tooltips, and what happens where something is missing."""
 
 import html
+import os
 import re
 import shutil
 import struct
@@ -209,3 +210,12 @@ class TestStamp:
 
     def test_another_dot_is_another_stamp(self) -> None:
         assert dot.stamp("digraph {}") != dot.stamp("digraph { }")
+
+
+def test_a_dot_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "dot"
+    broken.write_text("#!/bin/sh\necho 'out of ink' >&2\ncat >/dev/null\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(DrawingError, match="out of ink"):
+        draw(lifecycle(), "svg")

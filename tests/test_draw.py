@@ -331,16 +331,6 @@ class TestLoadPath:
         text = json.dumps([{"event": "a", "source": "b", "target": "c"}, {"target": "d", "source": "c", "event": "e"}])
         assert load_path(text) == [("a", "b", "c"), ("e", "c", "d")]
 
-    def test_a_scenario(self) -> None:
-        assert load_path("echo\n", {"echo": [("a", "b", "c")]}.__getitem__) == [("a", "b", "c")]
-
-    def test_an_unknown_scenario(self) -> None:
-        def scenario(name: str) -> list[Step]:
-            raise LookupError(f"There is no scenario {name!r}.")
-
-        with pytest.raises(DrawingError, match="There is no scenario 'eccho'"):
-            load_path("eccho", scenario)
-
     @pytest.mark.parametrize(
         ("text", "says"),
         [

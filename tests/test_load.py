@@ -695,6 +695,14 @@ FAULTS = [
         "`head`",
     ),
     Fault(
+        "WSL025",
+        "another event",
+        "    sender: app\n    event: app_send\n",
+        "    sender: app\n    event: app_close\n",
+        "  websocket.send:",
+        "app_close",
+    ),
+    Fault(
         "WSL024",
         "two gifts",
         WAITING,

@@ -134,6 +134,7 @@ REMEMBERED = {
     },
     "runtime/codec.py": {
         "_buffer": "bytes that are not decoded yet",
+        "_max_early": "the limit of what comes before the accept",
         "_max_size": "the limit of a message",
         "_parts": "the frames of an incomplete message",
         "_size": "the size of these",

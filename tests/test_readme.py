@@ -50,8 +50,7 @@ def test_the_error_is_the_error() -> None:
     connection.app_wants()
     with pytest.raises(ApplicationViolation) as caught:
         connection.app_sent({"type": "websocket.send", "text": "hi"})
-    shown = re.sub(r"lifecycle\.yaml:\d+", "lifecycle.yaml:174", f"ApplicationViolation: {caught.value}\n")
-    assert shown in README  # whatever line the row has moved to
+    assert f"ApplicationViolation: {caught.value}\n" in README
 
 
 @pytest.mark.parametrize("line", [line for line in block("sh", "wslifecycle table").splitlines() if line])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from wslifecycle.conformance import sansio, sockets
-from wslifecycle.conformance.scenarios import OBSERVATIONS, STIMULI, load_scenarios, read
+from wslifecycle.conformance import peer, sansio, sockets
+from wslifecycle.conformance.scenarios import OBSERVATIONS, STIMULI, VIOLATIONS, load_scenarios, read
+from wslifecycle.runtime import codec
+from wslifecycle.statemachine import effects as fx
 from wslifecycle.statemachine.findings import SpecError
 from wslifecycle.statemachine.load import load_spec
 from wslifecycle.statemachine.machine import Lifecycle, build
@@ -49,7 +52,7 @@ def test_the_scenario_holds_over_a_real_socket(name: str) -> None:
         ("C25", "lenient"),
     ],
 )
-def test_another_answer_breaks_exactly_scenarios_that_assume_it(choice: str, answer: str) -> None:
+def test_another_answer_breaks_only_scenarios_that_assume_it(choice: str, answer: str) -> None:
     machine = machine_with(**{choice: answer})
     broken = {name for name, scenario in SCENARIOS.items() if sansio.run(scenario, machine)}
     assert broken
@@ -68,8 +71,56 @@ def test_another_answer_breaks_exactly_scenarios_that_assume_it(choice: str, ans
 def test_what_is_missing_on_top_or_different_is_seen_over_the_socket(
     monkeypatch: pytest.MonkeyPatch, name: str, answers: dict[str, str], difference: str
 ) -> None:
-    monkeypatch.setattr(sockets, "PATIENCE", 0.2)
+    monkeypatch.setattr(peer, "PATIENCE", 0.2)
     assert difference in "\n".join(asyncio.run(sockets.run(SCENARIOS[name], machine_with(**answers))))
+
+
+def corrupting(kind: str) -> Callable[[codec.Codec, fx.Effect], bytes]:
+    """A codec that breaks a rule which no scenario names: the peer has to see it all the same."""
+    sound = codec.Codec.encode
+
+    def encode(self: codec.Codec, effect: fx.Effect) -> bytes:
+        encoded = sound(self, effect)
+        if kind == "data behind the Close" and isinstance(effect, fx.SendClose):
+            return encoded + b"\x81\x02hi"
+        if kind == "a wrong accept key" and isinstance(effect, fx.CompleteHandshake):
+            return re.sub(rb"(?i)(sec-websocket-accept: ).{4}", rb"\1AAAA", encoded)
+        if kind == "an illegal frame behind the 101" and isinstance(effect, fx.CompleteHandshake):
+            return encoded + b"\xf1\x00"
+        if kind == "a masked frame" and isinstance(effect, fx.SendMessage):
+            return encoded[:1] + bytes((encoded[1] | 0x80,)) + b"\0\0\0\0" + encoded[2:]
+        return encoded
+
+    return encode
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("data behind the Close", "the peer saw text 'hi' "),
+        ("a wrong accept key", "invalid 'handshake: "),
+        ("an illegal frame behind the 101", "invalid 'frame: "),
+        ("a masked frame", "invalid 'frame: "),
+    ],
+)
+def test_the_peer_sees_what_no_server_may_do(monkeypatch: pytest.MonkeyPatch, kind: str, says: str) -> None:
+    monkeypatch.setattr(peer, "PATIENCE", 0.2)
+    monkeypatch.setattr(codec.Codec, "encode", corrupting(kind))
+    assert says in "\n".join(asyncio.run(sockets.run(SCENARIOS["echo"])))
+
+
+def test_a_peer_that_fails_itself_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "PATIENCE", 0.2)
+    monkeypatch.setattr(peer, "_frame_seen", lambda frame: dict[str, str]()["a fault of ours"])
+    with pytest.raises(KeyError, match="a fault of ours"):
+        asyncio.run(sockets.run(SCENARIOS["echo"]))
+
+
+def test_a_receive_that_raises_is_a_difference_and_no_crash() -> None:
+    machine = machine_with(C6="raises")
+    scenario = SCENARIOS["repeated-disconnect"]
+    assert "raised 'disconnected'" in "\n".join(sansio.run(scenario, machine))
+    assert "raised 'disconnected'" in "\n".join(asyncio.run(sockets.run(scenario, machine)))
 
 
 class TestTheFiles:
@@ -95,7 +146,7 @@ class TestTheFiles:
         steps = {step for file in (SPEC / "scenarios").glob("*.yaml") for step in _steps(file)}
         assert steps == {*STIMULI, *OBSERVATIONS}
 
-    def test_together_they_pass_every_state_that_no_race_is_needed_for(self) -> None:
+    def test_together_they_pass_every_state_of_the_wire(self) -> None:
         passed: set[str] = set()
         for scenario in SCENARIOS.values():
             driver = sansio.SansIO(scenario)
@@ -105,6 +156,28 @@ class TestTheFiles:
         flat = build(load_spec()).flat
         wires = {state.split("/")[0] for state in passed}
         assert wires == {state[0] for state in flat.states}
+
+    def test_every_kind_of_violation_can_be_sent(self) -> None:
+        assert set(peer.FRAMES) == set(VIOLATIONS)
+
+    @pytest.mark.parametrize(
+        ("step", "says"),
+        [
+            ("app sends: hello", "has to be a mapping"),
+            ("peer sends: {code: 1}", "has to have text or bytes"),
+            ("peer sees: gone", "has to be `end` or a mapping of one key"),
+            ("peer violates: everything", "has to be one of unmasked_frame"),
+        ],
+    )
+    def test_a_step_that_cannot_be_read_is_a_finding(self, step: str, says: str) -> None:
+        lines = ("scenarios:", "  - name: x", "    title: y", "    cites: []", "    steps:", "      - app asks:")
+        with pytest.raises(SpecError, match=rf"here\.yaml:7: WSL006 .*{says}"):
+            list(read("\n".join((*lines, f"      - {step}")), "here.yaml"))
+
+    def test_a_cite_without_its_document_is_a_finding(self) -> None:
+        text = "scenarios:\n  - {name: x, title: y, cites: [{rule: R1, says: z}], steps: []}\n"
+        with pytest.raises(SpecError, match="a cite lacks `doc`"):
+            list(read(text, "here.yaml"))
 
     def test_a_fault_in_a_file_names_its_line(self) -> None:
         lines = (

@@ -8,10 +8,11 @@ the diagrams and the command line are imported by whoever uses them.
 
 from typing import TYPE_CHECKING, Any
 
+from wslifecycle.statemachine import effects
 from wslifecycle.statemachine.connection import WAIT, Connection, Given
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected, ImpossibleEvent
 from wslifecycle.statemachine.findings import Finding, SpecError
-from wslifecycle.statemachine.machine import Lifecycle, Refused, lifecycle
+from wslifecycle.statemachine.machine import Lifecycle, Refused, build, lifecycle
 
 if TYPE_CHECKING:
     from wslifecycle.statemachine.load import load_spec
@@ -29,6 +30,8 @@ __all__ = [
     "Lifecycle",
     "Refused",
     "SpecError",
+    "build",
+    "effects",
     "lifecycle",
     "load_spec",
 ]

@@ -1,12 +1,14 @@
 """The command line: `wslifecycle draw | table | explain | demo`, also as `python -m wslifecycle`.
 
 Exit status: 0 pass, 1 verdict (a spec that is not sound, a picture that drifted, a conversation that went otherwise),
-2 misuse. Needs the extra `cli` (click and rich).
+2 misuse, 130 interrupted, 141 nobody reads the output. Needs the extra `cli` (click and rich).
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as missing:
-    print(f"The command line needs {missing.name}: pip install 'wslifecycle[cli]'", file=sys.stderr)
+    print(f"The command line needs {missing.name}: pip install 'wslifecycle[cli,diagram]'", file=sys.stderr)
     raise SystemExit(2) from None
 
 from wslifecycle import __version__
@@ -41,8 +43,17 @@ class Commands(click.Group):
         except SpecError as error:
             click.echo(str(error), err=True)
             ctx.exit(1)
-        except (LookupError, OSError, ValueError, DrawingError) as error:
-            raise click.UsageError(str(error.args[0] if isinstance(error, LookupError) else error)) from error
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is flushed into it
+            ctx.exit(141)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except (OSError, UnicodeError, DrawingError) as error:
+            raise click.UsageError(str(error)) from error
+        except LookupError as error:
+            if type(error) is not LookupError:  # a KeyError or an IndexError is a fault of ours
+                raise
+            raise click.UsageError(str(error)) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -113,27 +124,33 @@ def table(profile: str, spec: str | None, state: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def explain(what: str, profile: str, spec: str | None, state: str, as_json: bool) -> None:
     """Say what WHAT means: a message or event in a state, a rule (R20), a choice (C9) or a finding (WSL020)."""
-    if what in CODES:
-        click.echo(json.dumps({what: CODES[what]}) if as_json else f"{what}: {CODES[what]}")
+    if re.fullmatch(r"(?i)(wsl|[rwc])\d+", what):
+        what = what.upper()
+        if state != "*":
+            raise click.UsageError("--state goes with a message or an event.")
+        lines = _explain_code(what) if what.startswith("WSL") else words.explain_number(_machine(profile, spec), what)
+        click.echo(json.dumps({"number": what, "lines": list(lines)}, indent=2) if as_json else "\n".join(lines))
         return
     machine = _machine(profile, spec)
-    if what in machine.spec.rules or what in machine.spec.choices:
-        lines = list(words.explain_number(machine, what))
-        click.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines))
-        return
     events, states = words.events_of(machine, what), words.matching(machine, state)
     if as_json:
-        click.echo(
-            json.dumps([_plain(answer) for s in states for answer in words.answers(machine, events, s)], indent=2)
-        )
+        found = [_plain(given, answer) for name in states for given, _, answer in words.answers(machine, events, name)]
+        click.echo(json.dumps(found, indent=2))
         return
     for event in events:
         click.echo("\n".join(words.explain_event(machine, event, states)))
 
 
-def _plain(answer: Answer) -> dict[str, Any]:
+def _explain_code(code: str) -> list[str]:
+    if code not in CODES:
+        raise LookupError(f"There is no finding {code}. There are {', '.join(CODES)}.")
+    return [f"{code}: {CODES[code]}"]
+
+
+def _plain(given: str, answer: Answer) -> dict[str, Any]:
     return {
         "event": answer.event,
+        "if": given or None,
         "state": answer.source,
         "target": answer.target,
         "refused": answer.refusal,
@@ -152,7 +169,7 @@ def _plain(answer: Answer) -> dict[str, Any]:
 @click.option("--format", "kind", help=f"One of {', '.join(RENDERERS)}; if left out, by the ending of the file.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file; else standard output.")
 @click.option("--region", help="wire, inbox, app, or product: all of it; the overview if left out.")
-@click.option("--path", "trace", help="Highlight a way: the name of a scenario, or a JSON file of steps.")
+@click.option("--path", "trace", help="Highlight a way: the name of a scenario, or a file of steps that ends in .json.")
 @click.option("--all-answers", is_flag=True, help="Show what is ignored and what is refused, too.")
 @click.option("--all", "directory", type=click.Path(file_okay=False, path_type=Path), help="Every picture, into here.")
 @click.option("--check", is_flag=True, help="With --all: write nothing, exit with 1 where a picture has drifted.")
@@ -182,12 +199,17 @@ def draw(
         for line in (*found, *written):
             click.echo(line)
         ctx.exit(1 if found else 0)
-    kind = kind or (ENDINGS.get(output.suffix.removeprefix("."), "") if output else "dot")
+    if kind is None and output is not None:
+        ending = output.suffix.removeprefix(".").lower()
+        if ending not in ENDINGS:
+            raise click.UsageError(f"The ending of {output} is no format. Endings: {', '.join(ENDINGS)}; or --format.")
+        kind = ENDINGS[ending]
+    kind = kind or "dot"
     content = draw_picture(machine, kind, region, _steps(machine, trace) if trace else None, all_answers)
     if output is not None:
         output.write_bytes(content)
     else:
-        if kind in ("png", "pdf") and sys.stdout.isatty():
+        if kind in ("png", "pdf") and sys.stdout is not None and sys.stdout.isatty():
             raise click.UsageError(f"A {kind} is not for a terminal. Write -o FILE.")
         click.echo(content, nl=False)
 
@@ -196,7 +218,7 @@ def _steps(machine: Lifecycle, trace: str) -> list[tuple[str, str, str]]:
     from wslifecycle.conformance.sansio import way
     from wslifecycle.conformance.scenarios import find
 
-    if Path(trace).is_file():
+    if trace.endswith(".json"):
         return load_path(Path(trace).read_text(encoding="utf-8"))
     return way(find(trace), machine)
 
@@ -221,13 +243,16 @@ def demo(ctx: click.Context, scenarios: tuple[str, ...], output: Path, names: bo
 
     Name SCENARIOS of spec/scenarios to watch others. Exits with 1 when one goes otherwise than its scenario says.
     """
-    from wslifecycle.conformance.demo import demo as tell
     from wslifecycle.conformance.scenarios import load_scenarios
 
     if names:
         for scenario in load_scenarios().values():
             click.echo(f"{scenario.name}: {scenario.title}")
         return
+    try:
+        from wslifecycle.conformance.demo import demo as tell
+    except ImportError as missing:
+        raise click.UsageError(f"The demo needs {missing.name}: pip install 'wslifecycle[demo]'") from None
     if not tell(_console(), output, scenarios):
         ctx.exit(1)
 

@@ -1,0 +1,240 @@
+"""A WebSocket client in the hands of a scenario: it sends what it is told to and tells everything that it sees.
+
+The `websockets` library makes the handshake request, judges the 101 and parses the frames, h11 parses any other answer.
+The connection itself is a plain TCP stream: nothing is sent that the scenario does not say, no Close is answered by
+itself, and what the server sends behind a Close is read like everything else. Every wait is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import h11
+from websockets.client import ClientProtocol
+from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Response
+from websockets.streams import StreamReader
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from wslifecycle.conformance.scenarios import Act
+
+PATIENCE = 5.0
+"""Seconds that something may take which the scenario says has to happen."""
+
+MAX_SIZE = 65536
+"""The largest message of the servers that are started here; `too_big` is one byte more."""
+
+
+class Peer:
+    """A client whose every step the scenario says; `seen` is what the server made it see.
+
+    What the server may not do at all (a handshake that the client library refuses, a frame that cannot be parsed) is
+    seen as `invalid`, which no scenario expects.
+    """
+
+    def __init__(self, subprotocols: tuple[str, ...]) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self._changed = asyncio.Event()
+        self._subprotocols = subprotocols
+        self._told = 0  # how many of what was seen are in the account of some act
+        self._pump: asyncio.Task[None] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def connect(self, port: int) -> None:
+        """Opens the connection and sends the handshake request."""
+        async with asyncio.timeout(PATIENCE):
+            reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
+        offered = [Subprotocol(name) for name in self._subprotocols]
+        handshake = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}/"), subprotocols=offered or None)
+        handshake.send_request(request := handshake.connect())
+        self._writer.writelines(handshake.data_to_send())
+        http = h11.Connection(h11.CLIENT)
+        http.send(h11.Request(method="GET", target=request.path, headers=list(request.headers.raw_items())))
+        http.send(h11.EndOfMessage())
+        self._pump = asyncio.create_task(self._read(reader, handshake, http))
+
+    async def _read(self, reader: asyncio.StreamReader, handshake: ClientProtocol, http: h11.Connection) -> None:
+        """The answer to the handshake, whole if it is a 101 and piece by piece if it is not; then frames."""
+        with contextlib.suppress(ConnectionError):
+            head = b""
+            while b"\r\n\r\n" not in head and (data := await reader.read(65536)):
+                head += data
+            if head.startswith(b"HTTP/1.1 101"):
+                end = head.index(b"\r\n\r\n") + 4
+                self._note_handshake(handshake, head[:end])
+                note, head = self._frame_reader(), head[end:]
+            else:
+                note = partial(self._note_answer, http)
+            if head:
+                note(head)
+            while data := await reader.read(65536):
+                note(data)
+        self._see({"end": True})
+
+    def _note_handshake(self, handshake: ClientProtocol, head: bytes) -> None:
+        """What the client library says to a 101."""
+        handshake.receive_data(head)
+        response = next((event for event in handshake.events_received() if isinstance(event, Response)), None)
+        if handshake.handshake_exc is not None or response is None:
+            self._see({"invalid": f"handshake: {handshake.handshake_exc or handshake.parser_exc}"})
+            return
+        headers = tuple((name.lower().encode(), value.encode()) for name, value in response.headers.raw_items())
+        self._see({"handshake": {"subprotocol": handshake.subprotocol, "headers": headers}})
+
+    def _note_answer(self, http: h11.Connection, data: bytes) -> None:
+        """What the bytes of another answer mean."""
+        try:
+            http.receive_data(data)
+            while not isinstance(event := http.next_event(), type):
+                match event:
+                    case h11.Response():
+                        self._see({"head": {"status": event.status_code, "headers": tuple(event.headers)}})
+                    case h11.Data():
+                        self._see({"chunk": bytes(event.data)})
+                    case h11.EndOfMessage():
+                        self._see({"response_end": True})
+        except h11.RemoteProtocolError as error:
+            self._see({"invalid": f"response: {error}"})
+
+    def _frame_reader(self) -> Callable[[bytes], None]:
+        """Takes bytes and notes every frame in them, also behind a Close, where a client would stop reading."""
+        stream = StreamReader()
+        parsing: Generator[None, None, Frame] = Frame.parse(stream.read_exact, mask=False)
+
+        def note(data: bytes) -> None:
+            nonlocal parsing
+            stream.feed_data(data)
+            while True:
+                try:
+                    next(parsing)
+                    return  # the rest of the frame has not come yet
+                except StopIteration as parsed:
+                    self._see(_frame_seen(parsed.value))
+                except Exception as error:  # what a frame may not be, and Closes and texts that cannot be decoded
+                    self._see({"invalid": f"frame: {error}"})
+                parsing = Frame.parse(stream.read_exact, mask=False)
+
+        return note
+
+    def _see(self, entry: dict[str, Any]) -> None:
+        self.seen.append(entry)
+        self._changed.set()
+
+    async def account(self, wanted: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+        """What was seen since the last account. Waits, as long as patience lasts, until that is what is wanted.
+
+        What comes later than the wanted is told in the next account, so that nothing is missed.
+        """
+        kinds = [next(iter(entry)) for entry in wanted]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while [next(iter(entry)) for entry in _joined(self.seen[self._told :])] != kinds:
+                    if len(_joined(self.seen[self._told :])) > len(kinds) + 2 or not wanted:
+                        break  # it will not become what is wanted any more
+                    self._changed.clear()
+                    await self._changed.wait()
+        await settle()
+        fresh, self._told = self.seen[self._told :], len(self.seen)
+        return _joined(fresh)
+
+    async def do(self, act: Act) -> None:
+        """One stimulus of the peer."""
+        assert self._writer is not None
+        match act.stimulus:
+            case "peer sends":
+                opcode = Opcode.TEXT if isinstance(act.value, str) else Opcode.BINARY
+                data = act.value.encode() if isinstance(act.value, str) else act.value
+                self._writer.write(Frame(opcode, data).serialize(mask=True))
+            case "peer closes":
+                close = Close(act.value["code"], act.value.get("reason", "")) if act.value else None
+                self._writer.write(Frame(Opcode.CLOSE, close.serialize() if close else b"").serialize(mask=True))
+            case "peer violates":
+                self._writer.write(FRAMES[act.value]())
+            case "peer ends":
+                self._writer.write_eof()
+            case "peer vanishes":
+                assert self._pump is not None
+                self._pump.cancel()
+                raw = self._writer.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._writer.transport.abort()
+
+    async def close(self) -> None:
+        """Ends the connection and its task. Raises what the task failed with."""
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self._writer.wait_closed()
+        if self._pump is not None:
+            self._pump.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pump
+
+
+async def settle() -> None:
+    """Lets what is ready run, so that an observation too many mostly shows in the act that brought it."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def _frame_seen(frame: Frame) -> dict[str, Any]:
+    frame.check()
+    data = bytes(frame.data)
+    match frame.opcode:
+        case Opcode.CLOSE:
+            close = Close.parse(data) if data else None
+            return {"close": {"code": close.code, "reason": close.reason} if close else {}}
+        case Opcode.TEXT if frame.fin:
+            return {"text": data.decode()}
+        case Opcode.BINARY if frame.fin:
+            return {"bytes": data}
+    return {frame.opcode.name.lower(): data}
+
+
+def _joined(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A head, its chunks and its end in one act are one whole response; chunks in a row are one."""
+    joined: list[dict[str, Any]] = []
+    for entry in seen:
+        if "chunk" in entry and joined and "chunk" in joined[-1]:
+            joined[-1] = {"chunk": joined[-1]["chunk"] + entry["chunk"]}
+        elif "response_end" in entry and joined and "head" in joined[-1]:
+            joined[-1] = {"http": {**joined[-1]["head"], "body": b""}}
+        elif "response_end" in entry and len(joined) > 1 and "head" in joined[-2]:
+            chunk = joined.pop()["chunk"]
+            joined[-1] = {"http": {**joined[-1]["head"], "body": chunk}}
+        else:
+            joined.append(entry)
+    return joined
+
+
+def _frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bool = True, rsv: int = 0) -> bytes:
+    """A frame by hand, which may break any rule (RFC 6455 section 5.2)."""
+    head = bytes((fin << 7 | rsv << 4 | opcode, mask << 7 | min(len(payload), 126)))
+    length = struct.pack("!H", len(payload)) if len(payload) >= 126 else b""
+    return head + length + (b"\0\0\0\0" if mask else b"") + payload
+
+
+FRAMES: dict[str, Callable[[], bytes]] = {
+    "unmasked_frame": lambda: _frame(1, b"hi", mask=False),
+    "reserved_bits": lambda: _frame(1, b"hi", rsv=4),
+    "reserved_opcode": lambda: _frame(3, b"hi"),
+    "bad_utf8": lambda: _frame(1, b"\xff\xfe"),
+    "too_big": lambda: Frame(Opcode.BINARY, bytes(MAX_SIZE + 1)).serialize(mask=True),
+    "stray_continuation": lambda: _frame(0, b"hi"),
+    "interrupted_fragments": lambda: _frame(1, b"h", fin=False) + _frame(1, b"i"),
+    "fragmented_ping": lambda: _frame(9, b"hi", fin=False),
+    "long_ping": lambda: _frame(9, bytes(126)),
+    "one_byte_close": lambda: _frame(8, b"\x03"),
+    "close_code_1005": lambda: _frame(8, struct.pack("!H", 1005)),
+    "close_code_999": lambda: _frame(8, struct.pack("!H", 999)),
+    "bad_close_reason": lambda: _frame(8, struct.pack("!H", 1000) + b"\xff\xfe"),
+}
+"""What a kind of `peer violates` puts on the wire."""
