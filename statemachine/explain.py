@@ -51,7 +51,7 @@ def place(machine: Lifecycle, line: int) -> str:
 
 def refusal(machine: Lifecycle, answer: Answer, case: int, label: str, came: Answer | None) -> str:
     """The text of an error: what was refused and why, what is allowed instead, how this state came about."""
-    wire = machine.spec.regions["wire"].states[answer.source.split("/")[0]]
+    wire = machine.spec.regions[machine.flat.regions[0]].states[answer.source.split("/")[0]]  # what the peer can see
     now = allowed(machine, answer.source, case)
     if answer.refusal is Kind.DISCONNECTED:
         why = f"{label}: the connection has ended. {wire.says}"

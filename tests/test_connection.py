@@ -8,6 +8,7 @@ import enum
 import gc
 import pickle
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -565,3 +566,33 @@ class TestWhatAReviewFound:
         with pytest.raises(KeyError):
             connection.app_wants()
         assert (connection.app_wants().message or {})["text"] == "a"
+
+
+class TestProfilesFromFiles:
+    def test_a_relative_path_is_that_of_the_folder_where_it_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        codes = []
+        for folder, answer in (("a", "close_1011"), ("b", "close_1000")):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "mine.yaml").write_text(f"title: mine\nanswers: {{C2: {answer}}}\n")
+            monkeypatch.chdir(tmp_path / folder)
+            (close, *_) = opened(machine=lifecycle(Path("mine.yaml"))).app_returned()
+            codes.append(close)
+        assert codes == [fx.SendClose(1011, ""), fx.SendClose(1000, "")]
+
+    def test_an_unknown_one_says_what_there_may_be(self) -> None:
+        with pytest.raises(LookupError, match="Name `reference`"):
+            lifecycle("nobody")
+        with pytest.raises(OSError, match=r"nowhere\.yaml"):
+            lifecycle("nowhere.yaml")
+
+    def test_a_spec_of_ones_own_makes_a_machine(self, tmp_path: Path) -> None:
+        own = tmp_path / "own.yaml"
+        text = (Path(__file__).parent.parent / "spec" / "lifecycle.yaml").read_text()
+        own.write_text(text.replace("reference: close_1000", "reference: close_1011"))
+        assert opened(machine=build(load_spec(own))).app_returned()[0] == fx.SendClose(1011, "")
+
+    def test_data_that_is_no_message_is_refused_at_once(self) -> None:
+        with pytest.raises(TypeError):
+            opened().peer_sent(3)  # type: ignore[arg-type]

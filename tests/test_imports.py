@@ -24,7 +24,7 @@ ROOMS = ("spec", "statemachine", "runtime", "conformance")  # each may import it
 def python(code: str) -> str:
     """Run `code` in a fresh interpreter that sees neither PYTHON* nor this folder; give its output."""
     command = [sys.executable, "-I", "-c", code]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def seconds(code: str) -> float:

@@ -53,7 +53,7 @@ class Built(NamedTuple):
 
 def run(*command: str | Path, cwd: Path) -> None:
     """Run `command` in `cwd`; if it fails, show what it printed."""
-    result = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
