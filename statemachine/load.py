@@ -14,11 +14,12 @@ from typing import TypeVar
 
 from wslifecycle.statemachine.declarations import Declarations
 from wslifecycle.statemachine.findings import SpecError
-from wslifecycle.statemachine.model import Actor, Coupling, Event, Fields, Kind, Row, Spec
+from wslifecycle.statemachine.model import Actor, Call, Coupling, Event, Fields, Kind, Row, Spec
 from wslifecycle.statemachine.names import check_answer
 from wslifecycle.statemachine.shapes import SHAPES, shaped_spec
 from wslifecycle.statemachine.source import Map, Source, names
 
+_TIMER_FIELDS = ("timer", "deadline")  # fields of effects that hold the name of a timer
 _REFUSALS = ("violation", "disconnected", "not_due")
 _MAX_FACTS = 8  # each doubles the guard cases
 _T = TypeVar("_T")
@@ -195,7 +196,13 @@ class _Loader(Declarations):
     # ---------------------------------------------------------------------------------------- the whole
 
     def whole(self, spec: Spec) -> None:
-        """Declarations that nothing uses, and answers that select nothing."""
+        """Timers that effects name, declarations that nothing uses, and answers that select nothing."""
+        calls = [(row.line, call) for row in spec.rows for call in row.effects]
+        calls += [(effect.line, Call(name, tuple(effect.fields.items()))) for name, effect in spec.effects.items()]
+        for line, call in calls:
+            for key, value in call.fields:
+                if key in _TIMER_FIELDS and value is not None and not (isinstance(value, str) and value in spec.timers):
+                    self.unknown("timer", value, line, spec.timers)
         for what, declared in (
             ("event", spec.events),
             ("fact", spec.facts),

@@ -282,6 +282,14 @@ FAULTS = [
         "close_timout",
         "`close_timout`",
     ),
+    Fault(
+        "WSL011",
+        "timer of an effect",
+        "fields: {deadline: close_timeout}",
+        "fields: {deadline: close_timout}",
+        "  end_transport: {says",
+        "`close_timout`",
+    ),
     Fault("WSL011", "timer state", "runs: {wire: [open]}", "runs: {wire: [opened]}", "opened]", "`opened`"),
     Fault(
         "WSL011",
