@@ -17,6 +17,7 @@ from typing import Any
 
 import h11
 from websockets.client import ClientProtocol
+from websockets.exceptions import WebSocketException
 from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Response
 from websockets.streams import StreamReader
@@ -117,7 +118,7 @@ class Peer:
                     return  # the rest of the frame has not come yet
                 except StopIteration as parsed:
                     self._see(_frame_seen(parsed.value))
-                except Exception as error:  # what a frame may not be, and Closes and texts that cannot be decoded
+                except WebSocketException as error:  # its head is none that a frame may have
                     self._see({"invalid": f"frame: {error}"})
                 parsing = Frame.parse(stream.read_exact, mask=False)
 
@@ -186,14 +187,19 @@ async def settle() -> None:
 
 
 def _frame_seen(frame: Frame) -> dict[str, Any]:
-    frame.check()
+    """A frame as an observation; `invalid` where a Close or a text in it cannot be decoded."""
     data = bytes(frame.data)
+    try:
+        frame.check()
+        close = Close.parse(data) if frame.opcode is Opcode.CLOSE and data else None
+        text = data.decode() if frame.opcode is Opcode.TEXT and frame.fin else ""
+    except (WebSocketException, UnicodeDecodeError) as error:
+        return {"invalid": f"frame: {error}"}
     match frame.opcode:
         case Opcode.CLOSE:
-            close = Close.parse(data) if data else None
             return {"close": {"code": close.code, "reason": close.reason} if close else {}}
         case Opcode.TEXT if frame.fin:
-            return {"text": data.decode()}
+            return {"text": text}
         case Opcode.BINARY if frame.fin:
             return {"bytes": data}
     return {frame.opcode.name.lower(): data}

@@ -87,6 +87,8 @@ def corrupting(kind: str) -> Callable[[codec.Codec, fx.Effect], bytes]:
             return re.sub(rb"(?i)(sec-websocket-accept: ).{4}", rb"\1AAAA", encoded)
         if kind == "an illegal frame behind the 101" and isinstance(effect, fx.CompleteHandshake):
             return encoded + b"\xf1\x00"
+        if kind == "a text that is no UTF-8" and isinstance(effect, fx.SendMessage):
+            return encoded[:-1] + b"\xff"
         if kind == "a masked frame" and isinstance(effect, fx.SendMessage):
             return encoded[:1] + bytes((encoded[1] | 0x80,)) + b"\0\0\0\0" + encoded[2:]
         return encoded
@@ -101,6 +103,7 @@ def corrupting(kind: str) -> Callable[[codec.Codec, fx.Effect], bytes]:
         ("a wrong accept key", "invalid 'handshake: "),
         ("an illegal frame behind the 101", "invalid 'frame: "),
         ("a masked frame", "invalid 'frame: "),
+        ("a text that is no UTF-8", "invalid \"frame: 'utf-8' codec"),
     ],
 )
 def test_the_peer_sees_what_no_server_may_do(monkeypatch: pytest.MonkeyPatch, kind: str, says: str) -> None:
