@@ -252,8 +252,7 @@ async def serve(
 
     `spec_version` and `extensions` are what the scope advertises (the profile's version, C35, and each extension that
     the spec knows), `max_size` the bytes of a message before it is too large (the profile's, C34). `machine` is another
-    profile than the reference; `observe` sees every answer of the machine, `on_session`
-    every new session.
+    profile than the reference; `observe` sees every answer of the machine, `on_session` every new session.
     """
     loop = asyncio.get_running_loop()
     machine = machine or lifecycle()

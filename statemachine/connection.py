@@ -337,7 +337,7 @@ class Connection:
 
     def _meaning(self, message: object) -> tuple[Message | None, str]:
         """The declared message that an app sent and the event that it is; None where the app may send no such thing."""
-        if not isinstance(message, dict | Mapping):
+        if not isinstance(message, Mapping):
             return None, ""
         kind = message.get("type")
         declared = self._machine.spec.messages.get(kind) if isinstance(kind, str) else None

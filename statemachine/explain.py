@@ -52,7 +52,6 @@ def place(machine: Lifecycle, line: int) -> str:
 def refusal(machine: Lifecycle, answer: Answer, case: int, label: str, came: Answer | None) -> str:
     """The text of an error: what was refused and why, what is allowed instead, how this state came about."""
     wire = machine.spec.regions[machine.flat.regions[0]].states[answer.source.split("/")[0]]  # what the peer can see
-    now = allowed(machine, answer.source, case)
     if answer.refusal is Kind.DISCONNECTED:
         why = f"{label}: the connection has ended. {wire.says}"
         fix = "Nothing can be sent any more; catch this error, clean up and return."
@@ -61,7 +60,7 @@ def refusal(machine: Lifecycle, answer: Answer, case: int, label: str, came: Ans
         fix = "This is a fault in the server that drives the connection."
     else:
         why = f"{label} is not allowed in {answer.source}. {wire.says}"
-        fix = f"Allowed now: {now}."
+        fix = f"Allowed now: {allowed(machine, answer.source, case)}."
     return "\n".join((f"[{answer.rule}] {why}", fix, origin(machine, answer.rule, answer.lines[0], came)))
 
 
@@ -189,7 +188,7 @@ def answers(machine: Lifecycle, events: Iterable[str], state: str) -> Iterator[t
     Facts that do not matter are taken as a server has them that advertises everything.
     """
     for event in events:
-        found = [(case, answer) for case, answer in machine.flat.guarded(state) if answer.event == event]
+        found = list(machine.flat.guarded_by(event, state))
         alike = len({answer for _, answer in found}) == 1
         for case, answer in found[:1] if alike else found:
             facts = machine.flat.facts_read(event)

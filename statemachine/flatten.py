@@ -342,13 +342,17 @@ class Flat:
                     text = f"In {name_of(state)}{self._said(case)} both {due[0].event} and {due[1].event} are due."
                     self._fault("WSL024", due[1].lines[0], text, "Refuse one of them there.")
 
+    def guarded_by(self, event: str, state: str) -> Iterator[tuple[int, Answer]]:
+        """The answers to one event in a state, one for each guard case that matters to it."""
+        mask = self._masks[event]
+        for case, answers in enumerate(self.answers[event]):
+            if case == case & mask and state in answers:
+                yield case, answers[state]
+
     def guarded(self, state: str) -> Iterator[tuple[int, Answer]]:
-        """The different answers in a state, each with its guard case, in the order of the spec."""
-        for event, mask in self._masks.items():
-            cases = self.answers[event]
-            for case in range(self.cases):
-                if case == case & mask and state in cases[case]:
-                    yield case, cases[case][state]
+        """The answers to every event in a state, each with its guard case, in the order of the spec."""
+        for event in self.spec.events:
+            yield from self.guarded_by(event, state)
 
     def distinct(self, state: str) -> Iterator[Answer]:
         """The different answers in a state, over all events and guard cases."""

@@ -177,9 +177,7 @@ class Lifecycle(_Part, transitions.Machine):
     def dialect(self, spec_version: str) -> Dialect:
         """How connections of one spec version speak. Raises `ValueError` where it is not a version such as `2.5`."""
         if spec_version not in self._dialects:
-            version, since = version_of(spec_version), [version_of(known) for known in self.spec.versions]
-            served = max((known for known in since if known <= version), default=since[0])
-            self._dialects[spec_version] = Dialect(self.flat, served)
+            self._dialects[spec_version] = Dialect(self.flat, version_of(spec_version))
         return self._dialects[spec_version]
 
     def seal(self) -> Lifecycle:
@@ -242,10 +240,9 @@ def transitions_of(flat: Flat, *, with_answer: bool = False) -> list[dict[str, A
     made: list[dict[str, Any]] = []
     for state in flat.state_of:
         for event in flat.spec.events:
-            cases = [case for case, answer in flat.guarded(state) if answer.event == event]
-            answers = [flat.answers[event][case][state] for case in cases]
-            alike = len(set(answers)) == 1
-            for case, answer in zip(cases[:1] if alike else cases, answers, strict=False):
+            found = list(flat.guarded_by(event, state))
+            alike = len({answer for _, answer in found}) == 1
+            for case, answer in found[:1] if alike else found:
                 if answer.refusal is not None:
                     continue
                 facts = [] if alike else flat.facts_read(event)
