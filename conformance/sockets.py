@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from wslifecycle.conformance import peer as peers
 from wslifecycle.conformance.peer import MAX_SIZE, Peer
 from wslifecycle.conformance.scenarios import Act, Scenario, Seen, differences, short
-from wslifecycle.runtime.shell import Session, serve
+from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.server import start_server
+from wslifecycle.runtime.session import App as ASGIApp
+from wslifecycle.runtime.session import Session
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle
@@ -111,34 +114,41 @@ class Sockets:
         return Seen(given, seen, self._app.raised, len(self._app.asks))
 
 
+Serve: TypeAlias = Callable[[ASGIApp, Options], contextlib.AbstractAsyncContextManager[int]]
+"""Serves an app, as long as the context lasts, with these options; gives the port."""
+
+
+@contextlib.asynccontextmanager
+async def standalone(app: ASGIApp, options: Options) -> AsyncIterator[int]:
+    """Serves an app by our own server."""
+    async with await start_server(app, lifespan="off", grace=peers.PATIENCE, options=options) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
 @contextlib.asynccontextmanager
 async def driven(
-    scenario: Scenario, machine: Lifecycle | None = None, observe: Callable[[Answer], None] | None = None
+    scenario: Scenario,
+    machine: Lifecycle | None = None,
+    observe: Callable[[Answer], None] | None = None,
+    serve: Serve = standalone,
 ) -> AsyncIterator[Sockets]:
     """Starts a server on a free port with the app of a scenario, connects its peer, and ends all of it."""
     app, peer, sessions = App(), Peer(scenario.subprotocols), list[Session]()
-    server = await serve(
-        app,
+    options = Options(
+        machine=machine,
         spec_version=scenario.spec_version,
         extensions=scenario.extensions,
         max_size=MAX_SIZE,
-        machine=machine,
+        ping_interval=None,
         observe=observe,
         on_session=sessions.append,
     )
     async with contextlib.AsyncExitStack() as stack:  # the last one entered is the first to end
-        stack.push_async_callback(_stop, server, sessions)
+        port = await stack.enter_async_context(serve(app, options))
         stack.push_async_callback(peer.close)
         stack.push_async_callback(app.close)
-        await peer.connect(server.sockets[0].getsockname()[1])
+        await peer.connect(port)
         yield Sockets(app, peer, sessions)
-
-
-async def _stop(server: asyncio.Server, sessions: list[Session]) -> None:
-    server.close()
-    async with asyncio.timeout(peers.PATIENCE):
-        await server.wait_closed()
-        await asyncio.gather(*(session.ended() for session in sessions))
 
 
 async def run(
@@ -146,13 +156,15 @@ async def run(
     machine: Lifecycle | None = None,
     observe: Callable[[Answer], None] | None = None,
     watch: Callable[[Act, Seen], None] = lambda act, seen: None,
+    serve: Serve = standalone,
 ) -> list[str]:
     """Runs a whole scenario over a socket; returns the differences, each with its place. Empty: it agrees.
 
-    `observe` is called with every answer of the machine, `watch` after every act with what both sides saw.
+    `observe` is called with every answer of the machine, `watch` after every act with what both sides saw; `serve` is
+    another way to serve than our own server.
     """
     found: list[str] = []
-    async with driven(scenario, machine, observe) as sockets:
+    async with driven(scenario, machine, observe, serve) as sockets:
         for act in scenario.acts:
             seen = await sockets.do(act)
             watch(act, seen)

@@ -1,1 +1,6 @@
-"""Carries out on asyncio and wsproto what the machine decides, and decides nothing itself."""
+"""Carries out on asyncio what the machine decides, and decides nothing itself."""
+
+from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.server import Server, start_server
+
+__all__ = ["Options", "Server", "start_server"]

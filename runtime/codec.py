@@ -1,52 +1,28 @@
-"""Bytes to events and effects to bytes, on wsproto. This is the only module that imports it.
+"""The codec seam: the peer's bytes to events, and payloads to frames. This is the only module that imports wsproto.
 
-What wsproto is not good at is put right here: bytes that come before the accept are held and not lost (C14), a message
-is one event however its frames were cut (R2), a fault of the peer, which wsproto reports as if the peer had closed, is
-told apart from a Close (C47) and is the last thing that is heard (W9), and the request is held to HTTP/1.1 and to one
-valid key (W1). Its head is read a second time with h11, because wsproto does not hand over all fields as they came
-(R14).
+A codec decodes and encodes, and decides nothing: it knows neither the handshake nor whether the connection is open.
+`Held` stands in its place until the handshake is complete; `WsprotoCodec` does the frames of RFC 6455.
 
-Known limits, all wsproto's: a peer's Close with 1014 fails the connection (C20 would allow it); a Ping after our Close
-is not answered (C42); of several `Connection` or `Upgrade` fields only the last counts; the size of a text is counted
-in characters. The target of a request in absolute form is not taken apart.
+wsproto shows every piece of a payload to its extensions before it judges it, and here an extension of our own puts
+right what wsproto is not good at: a limit counts bytes, and holds before a frame is complete or inflated (W11); a Close
+may carry any code, since which ones are legal is the machine's C20 (wsproto would refuse 1014); a Ping between two
+compressed fragments does not confuse the decompression (W12). Besides, a message is one event however its frames were
+cut (R2), and a fault of the peer cannot be taken for a Close (C47).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-from urllib.parse import unquote
+from typing import Any, Literal, Protocol, TypeAlias
 
-import h11
-from wsproto import ConnectionType, WSConnection, events
-from wsproto.connection import ConnectionState
-from wsproto.frame_protocol import CloseReason
-from wsproto.utilities import RemoteProtocolError
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed, RsvBits
 
-from wslifecycle.statemachine import effects as fx
+from wslifecycle.runtime.deflate import BadData, Deflate, TooLarge
 
-HEAD_LIMIT = 65536
-"""Bytes of a request head."""
-
-_BODYLESS = frozenset((204, 304))
-"""Statuses whose responses have no content-length (RFC 9110 section 8.6); that of a 205 is 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The handshake request: what the scope is made from."""
-
-    scope: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class BadRequest:
-    """A request that is no WebSocket handshake (W1), and the bytes of the answer to it."""
-
-    answer: bytes
+Kind: TypeAlias = Literal["text", "binary", "close", "ping", "pong"]
+"""The frames that a server sends (RFC 6455 section 11.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +33,22 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """A Ping, to be answered with its payload (W8)."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """A Pong, asked for or not."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
-    """The peer's Close frame; without a code it was empty."""
+    """A Close frame with whatever code; without a code it was empty. It is the last event."""
 
     code: int | None
     reason: str
@@ -66,173 +56,200 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """The peer broke the protocol or a limit; the code is the one to fail the connection with."""
+    """The peer broke the protocol or a limit; `code` is the one to fail the connection with. It is the last event.
 
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Bytes to write at once: the Pong that answers a Ping (W8)."""
-
-    data: bytes
-
-
-Fields: TypeAlias = Iterable[tuple[bytes, bytes]]
-Heard: TypeAlias = Request | BadRequest | Message | Close | Violation | Reply
-
-
-class Codec:
-    """One connection's bytes.
-
-    `max_size`: bytes (or characters) of a message before it is too large (C34). `max_early`: bytes that are held before
-    the accept (C14). None: no bound.
+    `complaint` says what was wrong, for a log.
     """
 
-    def __init__(self, max_size: int | None = None, max_early: int | None = None) -> None:
-        self._ws = WSConnection(ConnectionType.SERVER)
-        self._buffer = bytearray()  # the request's head, then what comes before the accept
-        self._parts: list[Any] = []  # the frames of a message that is not complete
-        self._size = 0  # of these
-        self._max_early = max_early
-        self._max_size = max_size
+    code: int
+    complaint: str
 
-    def request(self, data: bytes) -> Request | BadRequest | None:
-        """Takes bytes until the head of the request is complete; what follows it is held."""
-        self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n", max(0, len(self._buffer) - len(data) - 3)) + 4
-        if end < 4 and len(self._buffer) <= HEAD_LIMIT:
-            return None
-        if not 4 <= end <= HEAD_LIMIT:
-            return BadRequest(self._respond(400, (), b""))
-        head = bytes(self._buffer[:end])
-        del self._buffer[:end]
+
+Event: TypeAlias = Message | Ping | Pong | Close | Violation
+
+
+class Codec(Protocol):
+    """What a session asks of a codec."""
+
+    def feed(self, data: bytes) -> Iterable[Event]:
+        """What these bytes of the peer, after all earlier ones, mean. Never raises; nothing follows a last event."""
+
+    def encode(self, kind: Kind, payload: bytes | str) -> bytes:
+        """One unfragmented frame. `payload` is a str for text; that of a Close is its code and reason, or empty."""
+
+
+def close_payload(code: int | None, reason: str) -> bytes:
+    """The payload of a Close frame (RFC 6455 section 5.5.1)."""
+    return b"" if code is None else code.to_bytes(2, "big") + reason.encode()
+
+
+class Held:
+    """Holds the bytes that come before the handshake is complete, undecoded and in their order (C14).
+
+    `limit` bounds them in bytes (None: no bound); more are a violation, after which nothing is held any more.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._bytes = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes) -> Iterable[Event]:
+        """Holds these bytes; a violation if they are too many."""
+        self._bytes += data
+        if self._limit is None or len(self._bytes) <= self._limit:
+            return ()
+        self._bytes.clear()
+        return (Violation(1009, f"more than {self._limit} bytes before the accept"),)
+
+    def release(self) -> bytes:
+        """Everything that was held."""
+        return bytes(self._bytes)
+
+
+class WsprotoCodec:
+    """The frames of one connection, from the first byte after the handshake.
+
+    `max_size`: bytes of a message before it is too large (C34), `deflate`: the agreed compression (W12); None: none.
+    """
+
+    def __init__(self, max_size: int | None = None, deflate: Deflate | None = None) -> None:
+        self._payloads = _Payloads(max_size, deflate)
+        self._encoder = FrameProtocol(client=False, extensions=[self._payloads])
+        self._decoder: FrameProtocol | None = self._encoder  # None once nothing that comes can have a meaning
+        self._parts: list[Any] = []  # of the message that is not complete yet
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """The events of these bytes, in their order. Has to be read to its end."""
+        if self._decoder is None:
+            return
+        self._decoder.receive_bytes(data)
         try:
-            self._ws.receive_data(head)
-            (event,) = self._ws.events()
-            request = _parsed(head)
-            if isinstance(event, events.Request) and request.http_version == b"1.1" and _has_valid_key(request):
-                return Request(_scope(request, [name for name in event.subprotocols if name]))
-        except RemoteProtocolError as error:
-            if isinstance(hint := error.event_hint, events.RejectConnection):
-                return BadRequest(self._respond(hint.status_code, hint.headers, b""))
-        except UnicodeError:  # a field that wsproto reads as ASCII is none
-            pass
-        return BadRequest(self._respond(400, (), b""))
+            for frame in self._decoder.received_frames():
+                event = self._event(frame)
+                if event is not None:
+                    yield event
+        except ParseFailed as fault:
+            self._decoder = None
+            yield Violation(int(fault.code), self._payloads.complaint or str(fault))
 
-    def feed(self, data: bytes) -> Iterator[Heard]:
-        """What the peer's bytes mean. Before the accept they are held, and too many of them are a violation.
-
-        Nothing is heard after a violation. Go on with the iterator only when our Close is encoded.
-        """
-        if self._ws.connection is None:
-            self._buffer += data
-            if self._max_early is not None and len(self._buffer) > self._max_early:
-                self._buffer.clear()
-                yield Violation(1009)
-            return
-        if self._ws.state is ConnectionState.CLOSED:
-            return
-        self._ws.receive_data(bytes(self._buffer) + data)
-        self._buffer.clear()
-        for event in self._ws.events():
-            heard = self._meaning(event)
-            if heard is not None:
-                yield heard
-            if isinstance(heard, Violation):
-                self._ws.receive_data(None)  # "the peer is gone": wsproto would pile up what it no longer reads (W9)
-                return
-
-    def _meaning(self, event: events.Event) -> Heard | None:
-        match event:
-            case events.Message():
-                return self._message(event)
-            case events.Ping() if self._ws.state is ConnectionState.OPEN:
-                return Reply(self._ws.send(event.response()))
-            case events.CloseConnection() if self._ws.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
-                return Close(None if event.code == 1005 else event.code, event.reason or "")
-            case events.CloseConnection():  # wsproto could not parse a frame and has read no Close
-                return Violation(event.code)
-        return None
-
-    def _message(self, event: events.Message[Any]) -> Message | Violation | None:
-        if event.data:  # empty frames cost nothing, however many come
-            self._parts.append(event.data)
-            self._size += len(event.data)
-        if self._max_size is not None and self._size > self._max_size:
-            return Violation(1009)
-        if not event.message_finished:
+    def _event(self, frame: Frame) -> Event | None:
+        """What a frame, or the part of one that has come, means; nothing while its message is not complete."""
+        payload: Any = frame.payload
+        match frame.opcode:
+            case Opcode.PING:
+                return Ping(payload)
+            case Opcode.PONG:
+                return Pong(payload)
+            case Opcode.CLOSE:
+                self._decoder = None
+                return self._payloads.close
+        if payload:  # empty ones cost nothing, however many come
+            self._parts.append(payload)
+        if not frame.message_finished:
             return None
-        data = event.data[:0].join(self._parts)
+        data = self._parts[0] if len(self._parts) == 1 else payload[:0].join(self._parts)
         self._parts.clear()
-        self._size = 0
         return Message(data)
 
-    def encode(self, effect: fx.Effect) -> bytes:
-        """The bytes of an effect that is seen on the wire; none for the others."""
-        match effect:
-            case fx.CompleteHandshake(subprotocol, headers):
-                # as a field of its own: whether it may be chosen is decided already (C19)
-                chosen = [] if subprotocol is None else [(b"sec-websocket-protocol", subprotocol.encode())]
-                return self._ws.send(events.AcceptConnection(extra_headers=[*chosen, *headers]))
-            case fx.SendResponse(status, headers, body):
-                return self._respond(status, headers, body)
-            case fx.SendHead(status, headers):
-                return self._head(status, headers)
-            case fx.SendBody(body):
-                return self._ws.send(events.RejectData(data=body, body_finished=False)) if body else b""
-            case fx.EndResponse():
-                return self._ws.send(events.RejectData(data=b"", body_finished=True))
-            case fx.SendMessage(str() as text):
-                return self._ws.send(events.TextMessage(data=text))
-            case fx.SendMessage(bytes() as data):
-                return self._ws.send(events.BytesMessage(data=data))
-            case fx.SendClose(code, reason):
-                return self._ws.send(
-                    events.CloseConnection(CloseReason.NO_STATUS_RCVD if code is None else code, reason)
-                )
-        return b""
-
-    def _respond(self, status: int, headers: Fields, body: bytes) -> bytes:
-        length = [] if status in _BODYLESS else [(b"content-length", b"%d" % len(body))]
-        return self._head(status, headers, length) + self._ws.send(events.RejectData(data=body))
-
-    def _head(self, status: int, headers: Fields, length: Fields = ()) -> bytes:
-        """A head whose framing is ours: an app's content-length that its body belies would break the response."""
-        own = [field for field in headers if field[0].lower() not in (b"content-length", b"connection")]
-        fields = [*own, *length, (b"connection", b"close")]
-        return self._ws.send(events.RejectConnection(status_code=status, headers=fields, has_body=True))
+    def encode(self, kind: Kind, payload: bytes | str) -> bytes:
+        """One frame; a data message is compressed if that was agreed."""
+        match kind, payload:
+            case "ping", bytes():
+                return bytes(self._encoder.ping(payload))
+            case "pong", bytes():
+                return bytes(self._encoder.pong(payload))
+            case "close", bytes():
+                code = int.from_bytes(payload[:2], "big") if payload else None
+                return bytes(self._encoder.close(code, payload[2:].decode() or None))
+        return bytes(self._encoder.send_data(payload))
 
 
-def _parsed(head: bytes) -> h11.Request:
-    """The head of a request that wsproto has taken, every field as it came."""
-    reader = h11.Connection(h11.SERVER)
-    reader.receive_data(head)
-    request = reader.next_event()
-    assert isinstance(request, h11.Request)
-    return request
+class _Payloads(Extension):
+    """What wsproto asks about each frame, before it judges it itself."""
 
+    name = "wslifecycle"  # never on the wire
 
-def _has_valid_key(request: h11.Request) -> bool:
-    """Whether there is one key, of 16 bytes in base64 (RFC 6455 section 4.2.1)."""
-    keys = [value for name, value in request.headers if name == b"sec-websocket-key"]
-    try:
-        return [len(base64.b64decode(key, validate=True)) for key in keys] == [16]
-    except binascii.Error:
+    def __init__(self, max_size: int | None, deflate: Deflate | None) -> None:
+        self.close = Close(None, "")
+        self.complaint = ""
+        self._deflate = deflate
+        self._inflate: Deflate | None = None  # while the message that is read is compressed
+        self._max_size = max_size
+        self._opcode = Opcode.CONTINUATION  # of the frame that is read
+        self._size = 0  # of the message that is read, in bytes and not compressed
+
+    def enabled(self) -> bool:
+        """Always: it is no extension that a peer could decline."""
+        return True
+
+    def offer(self) -> bool:
+        """Nothing: the handshake is not wsproto's."""
         return False
 
+    def frame_inbound_header(self, proto: Any, opcode: Opcode, rsv: RsvBits, payload_length: int) -> Any:
+        """The head of a frame; may be asked twice for one that came in pieces."""
+        self._opcode = opcode
+        if opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._inflate = self._deflate if rsv.rsv1 else None
+        elif rsv.rsv1:  # only the first frame of a message says that it is compressed (RFC 7692 section 6)
+            return self._fault(CloseReason.PROTOCOL_ERROR, "reserved bit on a frame that begins no message")
+        if not opcode.iscontrol() and self._inflate is None and self._too_large(payload_length):
+            return self._fault(CloseReason.MESSAGE_TOO_BIG, f"message over {self._max_size} bytes")
+        return RsvBits(self._inflate is not None, False, False)
 
-def _scope(request: h11.Request, subprotocols: list[str]) -> dict[str, Any]:
-    """The scope of the connection as far as the request tells it."""
-    path, _, query = request.target.partition(b"?")
-    return {
-        "type": "websocket",
-        "http_version": "1.1",
-        "scheme": "ws",
-        "path": unquote(path.decode("ascii")),
-        "raw_path": path,
-        "query_string": query,
-        "root_path": "",
-        "headers": [(bytes(name), bytes(value)) for name, value in request.headers],
-        "subprotocols": subprotocols,
-    }
+    def frame_inbound_payload_data(self, proto: Any, data: bytes) -> bytes | CloseReason:
+        """A piece of the payload, unmasked; that of a control frame comes whole."""
+        if self._opcode is Opcode.CLOSE:
+            return self._read_close(data)
+        if self._opcode.iscontrol():
+            return data
+        return self._measured(data) if self._inflate is None else self._inflated(data)
+
+    def frame_inbound_complete(self, proto: Any, fin: bool) -> bytes | CloseReason | None:
+        """The end of a frame's payload."""
+        if self._opcode.iscontrol() or not fin:
+            return None
+        rest = b"" if self._inflate is None else self._inflated(None)
+        self._size = 0
+        return rest
+
+    def frame_outbound(self, proto: Any, opcode: Opcode, rsv: RsvBits, data: bytes, fin: bool) -> tuple[RsvBits, bytes]:
+        """A frame of ours."""
+        if self._deflate is None or opcode.iscontrol():
+            return rsv, data
+        return RsvBits(True, rsv.rsv2, rsv.rsv3), self._deflate.deflate(data)
+
+    def _inflated(self, data: bytes | None) -> bytes | CloseReason:
+        """A piece of a compressed message, or its end."""
+        assert self._inflate is not None
+        limit = None if self._max_size is None else self._max_size - self._size
+        try:
+            plain = self._inflate.inflate_end(limit) if data is None else self._inflate.inflate(data, limit)
+        except TooLarge:
+            return self._fault(CloseReason.MESSAGE_TOO_BIG, f"message over {self._max_size} bytes")
+        except BadData as error:
+            return self._fault(CloseReason.PROTOCOL_ERROR, str(error))
+        return self._measured(plain)
+
+    def _measured(self, data: bytes) -> bytes | CloseReason:
+        if self._too_large(len(data)):
+            return self._fault(CloseReason.MESSAGE_TOO_BIG, f"message over {self._max_size} bytes")
+        self._size += len(data)
+        return data
+
+    def _too_large(self, more: int) -> bool:
+        return self._max_size is not None and self._size + more > self._max_size
+
+    def _read_close(self, data: bytes) -> bytes | CloseReason:
+        """Keeps code and reason, and shows wsproto an empty Close, since its list of codes is not ours (C20)."""
+        if len(data) == 1:
+            return self._fault(CloseReason.PROTOCOL_ERROR, "Close of one byte")
+        try:
+            self.close = Close(int.from_bytes(data[:2], "big") if data else None, data[2:].decode())
+        except UnicodeDecodeError:
+            return self._fault(CloseReason.INVALID_FRAME_PAYLOAD_DATA, "reason that is not UTF-8")
+        return b""
+
+    def _fault(self, code: CloseReason, complaint: str) -> CloseReason:
+        self.complaint = complaint
+        return code

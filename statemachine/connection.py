@@ -135,6 +135,18 @@ class Connection:
             message = {key: value for key, value in message.items() if value is not None}
         return Given(message, effects)
 
+    def app_waited(self) -> bool:
+        """A `send()` that was obeyed had to wait until the transport takes more, and would go on now.
+
+        True: it is complete. False: it waits on (only where the profile's answer to C43 is `hangs`). Raises
+        `Disconnected` where the connection has ended meanwhile.
+        """
+        answer = self._consult("app_waited")
+        if answer.refusal is Kind.NOT_DUE:
+            return False
+        self._commit(self._obeyed(answer, "send()", self._observe), {})
+        return True
+
     def app_returned(self) -> tuple[Effect, ...]:
         """The app's callable returned (C2, C4)."""
         return self._happened("app_return")
@@ -170,6 +182,10 @@ class Connection:
     def peer_sent(self, data: str | bytes) -> tuple[Effect, ...]:
         """A complete data message was decoded. Hold the peer's bytes undecoded until `CompleteHandshake` (C14)."""
         return self._happened("peer_message", data=data if isinstance(data, str) else bytes(memoryview(data)))
+
+    def peer_pinged(self, payload: bytes) -> tuple[Effect, ...]:
+        """The peer's Ping was decoded (W8). Its Pongs mean nothing here; they answer your keepalive."""
+        return self._happened("peer_ping", payload=bytes(payload))
 
     def peer_closed(self, code: int | None = None, reason: str = "") -> tuple[Effect, ...]:
         """The peer's Close frame was decoded; `code` is None when it had none. An illegal one fails it (C20, W10)."""
@@ -212,6 +228,17 @@ class Connection:
         return int(code)
 
     # ---------------------------------------------------------------------------------------- questions
+
+    @property
+    def close_code(self) -> int | None:
+        """The close code that the app is told (R30); None as long as the connection has not ended."""
+        code: int | None = self._variables.get("cause", {}).get("code")
+        return code
+
+    @property
+    def close_reason(self) -> str:
+        """The reason that the app is told (R31)."""
+        return str(self._variables.get("cause", {}).get("reason") or "")
 
     @property
     def machine(self) -> Lifecycle:
@@ -268,9 +295,14 @@ class Connection:
                 given[key] = self._machine.flat.resolve(default)
         return self._commit(answer, given)
 
+    def _consult(self, event: str) -> Answer:
+        return cast(LifecycleEvent, self._machine.events[event]).consult(self)
+
     def _permitted(self, event: str, label: str, observe: Callable[[Answer], None] | None) -> Answer:
         """Asks the machine; raises what its refusal means."""
-        answer = cast(LifecycleEvent, self._machine.events[event]).consult(self)
+        return self._obeyed(self._consult(event), label, observe)
+
+    def _obeyed(self, answer: Answer, label: str, observe: Callable[[Answer], None] | None) -> Answer:
         if answer.refusal is not None:
             if observe is not None:
                 observe(answer)

@@ -65,6 +65,16 @@ class SendClose:
 
 
 @dataclass(frozen=True, slots=True)
+class SendPong:
+    """Send a Pong with the payload of the Ping that it answers (RFC 6455 section 5.5.3).
+
+    Of several that cannot be sent yet only the last one has to be.
+    """
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class EndTransport:
     """Flush what was written, then end the transport; abort it after `deadline` seconds (None: never)."""
 
@@ -88,7 +98,11 @@ class PauseReading:
 
 @dataclass(frozen=True, slots=True)
 class StartTimer:
-    """Start a timer; when it runs out, call `Connection.timed_out(timer)`."""
+    """Start a timer; when it runs out, call `Connection.timed_out(timer)`.
+
+    `keepalive` is the one that does not simply run out: send a Ping every so many seconds and report it as timed out
+    when one is not answered in time (C33).
+    """
 
     timer: str
     seconds: float
@@ -128,6 +142,7 @@ Effect: TypeAlias = (
     | EndResponse
     | SendMessage
     | SendClose
+    | SendPong
     | EndTransport
     | AbortTransport
     | ResumeReading
@@ -146,6 +161,7 @@ TYPES: dict[str, type] = {
     "end_response": EndResponse,
     "send_message": SendMessage,
     "send_close": SendClose,
+    "send_pong": SendPong,
     "end_transport": EndTransport,
     "abort_transport": AbortTransport,
     "resume_reading": ResumeReading,

@@ -1,0 +1,95 @@
+"""The protocol that a transport is given: reads the handshake request, then hands everything to a `Session`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, MutableSet
+from typing import Any, cast
+
+from wslifecycle.runtime.handshake import Handshake, Refusal, Request
+from wslifecycle.runtime.session import Service, Session
+
+
+class Acceptor(asyncio.Protocol):
+    """One connection. It is in `connections` as long as its transport is there."""
+
+    def __init__(self, service: Service, connections: MutableSet[Any]) -> None:
+        self.gone = asyncio.get_running_loop().create_future()
+        """Done when the transport is."""
+        self._connections = connections
+        self._handshake = Handshake()
+        self._read: Callable[[bytes], None] = self._read_request
+        self._service = service
+        self._session: Session | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A peer has connected; its request has to be complete in time."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self._connections.add(self)
+        seconds = self._service.options.request_timeout
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._too_late)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the request, or of what follows it."""
+        self._read(data)
+
+    def _read_request(self, data: bytes) -> None:
+        match self._handshake.feed(data):
+            case Refusal(status, why, answer):
+                self._refuse(status, why, answer)
+            case Request() as request:
+                self._stop_waiting()
+                self._session = Session(self._transport, self._handshake, request, self._service)
+                self._read = self._session.data_received
+                self._session.start()
+
+    def _too_late(self) -> None:
+        why = "The request was not complete in time."
+        self._refuse(408, why, self._handshake.respond(408, (), b""))
+
+    def _refuse(self, status: int, why: str, answer: bytes) -> None:
+        self._stop_waiting()
+        self._read = lambda data: None
+        self._service.logger.info("Request refused with %d: %s", status, why)
+        self._transport.write(answer)
+        self._transport.close()
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def shutdown(self) -> None:
+        """The server shuts down: a connection is closed as C32 says, one without a complete request at once."""
+        if self._session is None:
+            self._transport.close()
+        else:
+            self._session.shutdown()
+
+    def abort(self) -> None:
+        """Drops the transport at once."""
+        self._transport.abort()
+
+    def eof_received(self) -> None:
+        """The peer ended its side."""
+        if self._session is not None:
+            self._session.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        self._stop_waiting()
+        self._connections.discard(self)
+        self.gone.set_result(None)
+        if self._session is not None:
+            self._session.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is over its high-water mark."""
+        if self._session is not None:
+            self._session.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It is below again."""
+        if self._session is not None:
+            self._session.resume_writing()

@@ -1,0 +1,178 @@
+"""The opening handshake: reads one request with h11, judges it (W1), and writes the one answer to it.
+
+Knows neither sockets nor the lifecycle: whoever holds it says what to answer, and when. The framing of a response is
+always ours: an app's Content-Length or Connection that its body belies would break it (R56).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import h11
+
+HEAD_LIMIT = 65536
+"""Bytes of a request's head."""
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_BODYLESS = frozenset((204, 304))
+"""Statuses whose responses have no content-length (RFC 9110 section 8.6); that of a 205 is 0."""
+
+Fields: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A handshake request that may be accepted.
+
+    `scope` holds what the request tells of the ASGI scope, `extensions` the values of Sec-WebSocket-Extensions, `rest`
+    the bytes that came behind the head.
+    """
+
+    scope: dict[str, Any]
+    key: bytes
+    extensions: tuple[str, ...]
+    rest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that is no handshake, with the bytes of the answer to it and its status."""
+
+    status: int
+    why: str
+    answer: bytes
+
+
+class Handshake:
+    """One request and one answer."""
+
+    def __init__(self) -> None:
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+
+    def feed(self, data: bytes) -> Request | Refusal | None:
+        """Takes bytes of the request; None as long as its head is not complete. Not to be called after an answer."""
+        try:
+            self._http.receive_data(data)
+            request = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            return self._refuse(error.error_status_hint, f"This is no HTTP request: {error}.")
+        if request is h11.NEED_DATA:
+            return None
+        assert isinstance(request, h11.Request)
+        fields = _Fields(request)
+        for status, why, hints in _faults(request, fields):
+            return self._refuse(status, why, hints, silent=request.method == b"HEAD")
+        (key,) = fields[b"sec-websocket-key"]
+        offers = tuple(value.decode("latin-1") for value in fields[b"sec-websocket-extensions"])
+        return Request(_scope(request, fields), key, offers, self._http.trailing_data[0])
+
+    def _refuse(self, status: int, why: str, fields: Fields = (), silent: bool = False) -> Refusal:
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), *fields]
+        return Refusal(status, why, self.respond(status, headers, b"" if silent else f"{why}\n".encode()))
+
+    def accept(self, key: bytes, fields: Fields) -> bytes:
+        """The 101 (RFC 6455 section 4.2.2); `fields` are those beyond Upgrade, Connection and Sec-WebSocket-Accept."""
+        proof = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+        own = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Accept", proof)]
+        response = h11.InformationalResponse(status_code=101, headers=[*own, *fields], reason=b"Switching Protocols")
+        return self._http.send(response) or b""
+
+    def respond(self, status: int, fields: Fields, body: bytes) -> bytes:
+        """A whole response, after which the connection ends."""
+        length = [] if status in _BODYLESS else [(b"content-length", b"%d" % len(body))]
+        return self.head(status, fields, length) + self.body(body) + self.end()
+
+    def head(self, status: int, fields: Fields, length: Fields = ()) -> bytes:
+        """The head of a response whose body follows in parts; chunked, if there is no `length`."""
+        own = [field for field in fields if field[0].lower() not in (b"content-length", b"connection")]
+        headers = [*own, *length, (b"connection", b"close")]
+        return self._http.send(h11.Response(status_code=status, headers=headers, reason=_phrase(status))) or b""
+
+    def body(self, data: bytes) -> bytes:
+        """A part of a response's body."""
+        return (self._http.send(h11.Data(data=data)) or b"") if data else b""  # an empty chunk would be the last one
+
+    def end(self) -> bytes:
+        """The end of a response's body."""
+        return self._http.send(h11.EndOfMessage()) or b""
+
+
+class _Fields:
+    """The header fields of a request: all values of a name, in their order."""
+
+    def __init__(self, request: h11.Request) -> None:
+        self._values: dict[bytes, list[bytes]] = {}
+        for name, value in request.headers:
+            self._values.setdefault(bytes(name), []).append(bytes(value))
+
+    def __getitem__(self, name: bytes) -> list[bytes]:
+        return self._values.get(name, [])
+
+    def items(self, name: bytes) -> list[bytes]:
+        """The items of a field that is a list, however it was divided (RFC 9110 section 5.6.1)."""
+        return [item for value in self[name] for part in value.split(b",") if (item := part.strip())]
+
+    def tokens(self, name: bytes) -> list[bytes]:
+        """The same, where upper and lower case do not matter."""
+        return [item.lower() for item in self.items(name)]
+
+
+def _faults(request: h11.Request, fields: _Fields) -> Iterator[tuple[int, str, Fields]]:
+    """What keeps a request from being a handshake: a status, words, and fields that help (RFC 6455 section 4.2)."""
+    if b"websocket" not in fields.tokens(b"upgrade"):  # another kind of request, which is told what would be one
+        yield 426, "This server speaks WebSocket only.", [(b"upgrade", b"websocket")]
+    if request.method != b"GET" or request.http_version != b"1.1":
+        yield 400, "A WebSocket handshake is a GET request of HTTP/1.1.", ()
+    if b"upgrade" not in fields.tokens(b"connection"):
+        yield 400, "A WebSocket handshake has Connection: Upgrade.", ()
+    if fields[b"transfer-encoding"] or any(value != b"0" for value in fields[b"content-length"]):
+        yield 400, "A WebSocket handshake has no body.", ()
+    if not _valid_keys(fields[b"sec-websocket-key"]):
+        yield 400, "A WebSocket handshake has one Sec-WebSocket-Key, of 16 bytes in base64.", ()
+    if not (versions := fields[b"sec-websocket-version"]):
+        yield 400, "A WebSocket handshake has a Sec-WebSocket-Version.", ()
+    elif versions != [b"13"]:
+        yield 426, "This server speaks version 13 of WebSocket.", [(b"sec-websocket-version", b"13")]
+    if not all(value.isascii() for value in fields[b"sec-websocket-protocol"]):
+        yield 400, "The name of a subprotocol is ASCII.", ()
+
+
+def _valid_keys(keys: list[bytes]) -> bool:
+    try:
+        return [len(base64.b64decode(key, validate=True)) for key in keys] == [16]
+    except binascii.Error:
+        return False
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
+
+
+def _scope(request: h11.Request, fields: _Fields) -> dict[str, Any]:
+    """The scope of the connection as far as the request tells it (R8 - R17)."""
+    target = request.target.decode("ascii")
+    if not target.startswith("/"):  # absolute form (RFC 6455 section 4.2.1)
+        parts = urlsplit(target)
+        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+    path, _, query = target.partition("?")
+    return {
+        "type": "websocket",
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(bytes(name), bytes(value)) for name, value in request.headers],
+        "subprotocols": [name.decode("ascii") for name in fields.items(b"sec-websocket-protocol")],
+    }

@@ -1,0 +1,82 @@
+"""What the connections of a server are made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wslifecycle.statemachine.connection import Connection
+from wslifecycle.statemachine.flatten import Answer
+from wslifecycle.statemachine.machine import Lifecycle, lifecycle
+
+if TYPE_CHECKING:
+    from wslifecycle.runtime.session import Session
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """Every setting has a default; None means what the profile says, unless something else is said.
+
+    `machine`: another profile than the reference. `spec_version`, `extensions`: what the scope advertises (C35; all
+    that the spec knows). `max_size`: bytes of a message before it is too large (C34). `max_queue`: unread messages
+    before reading pauses (C31). `ping_interval`, `ping_timeout`: seconds between Pings and for their Pongs; None: no
+    Pings, no deadline (C33). `per_message_deflate`: whether compression is agreed to (W12). `close_timeout`: seconds
+    for the peer to end a closing connection (C48). `handshake_timeout`: seconds for the app to answer (C49).
+    `request_timeout`: seconds for the request to be complete. `observe` sees every answer of a machine, `on_session`
+    every new session.
+
+    Raises `ValueError` for a number that is not positive.
+    """
+
+    machine: Lifecycle | None = None
+    spec_version: str | None = None
+    extensions: Iterable[str] | None = None
+    max_size: int | None = None
+    max_queue: int | None = None
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = 20.0
+    per_message_deflate: bool = True
+    close_timeout: float | None = None
+    handshake_timeout: float | None = None
+    request_timeout: float = 10.0
+    observe: Callable[[Answer], None] | None = None
+    on_session: Callable[[Session], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_size",
+            "max_queue",
+            "ping_interval",
+            "ping_timeout",
+            "close_timeout",
+            "handshake_timeout",
+            "request_timeout",
+        ):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} has to be more than 0, or None; it is {value!r}.")
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The machine of every connection."""
+        return self.machine or lifecycle()
+
+    def connection(self, subprotocols: Iterable[str]) -> Connection:
+        """A new connection."""
+        flat = self.lifecycle.flat
+        timeouts = {"close_timeout": self.close_timeout, "handshake_timeout": self.handshake_timeout}
+        return Connection(
+            spec_version=self.spec_version,
+            extensions=self.scope_extensions(),
+            subprotocols=subprotocols,
+            timeouts={"keepalive": self.ping_interval, **{name: s for name, s in timeouts.items() if s is not None}},
+            unread=(self.max_queue or flat.value("C31", "messages"), flat.value("C31", "bytes")),
+            machine=self.machine,
+            observe=self.observe,
+        )
+
+    def scope_extensions(self) -> Mapping[str, dict[str, object]]:
+        """The `extensions` of a scope: an empty dict for each (R19)."""
+        known = [fact.extension for fact in self.lifecycle.flat.facts if fact.extension is not None]
+        return {name: {} for name in (known if self.extensions is None else self.extensions)}

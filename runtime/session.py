@@ -1,0 +1,377 @@
+"""One connection between a transport and an app, on asyncio.
+
+A session hands over what happens to its `Connection` and carries out the effects. It holds no fact about the lifecycle:
+whether something is legal, due or over, only the connection's machine knows. What it remembers is resources, listed in
+`Session.__slots__`.
+
+`send()` is decided and written in one go and only then waits until the transport takes more, so that messages stay
+whole and in call order however the app is cancelled, and a close never queues behind a `send()` that waits.
+`receive()` asks the connection until something is due; whoever is cancelled meanwhile has taken nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from wslifecycle.runtime import codec as wire
+from wslifecycle.runtime.deflate import negotiate
+from wslifecycle.runtime.handshake import Handshake, Request
+from wslifecycle.runtime.keepalive import Keepalive
+from wslifecycle.runtime.options import Options
+from wslifecycle.statemachine import effects as fx
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Service:
+    """What all connections of a server share.
+
+    `state` is the lifespan's namespace, of which each scope gets a copy (R18); None: there is no lifespan. `headers`
+    are added to every response, unless the app gave such a field itself. `tasks` holds the apps that run. `context`
+    makes that of a new app; None: a copy of the current one.
+    """
+
+    app: App
+    options: Options
+    state: MutableMapping[str, Any] | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    root_path: str = ""
+    asgi_version: str = "3.0"
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("wslifecycle"))
+    context: Callable[[], contextvars.Context | None] = lambda: None
+
+
+class Session(asyncio.Protocol):
+    """One connection, from the moment that its handshake request is complete."""
+
+    __slots__ = (
+        "_client",  # its address, for the log
+        "_codec",  # payloads to frames and back; there is one from the effect CompleteHandshake on
+        "_connection",  # the machine's view of this connection: the only thing here that knows the lifecycle
+        "_drained",  # set while the transport takes more bytes: send() waits for it (C30)
+        "_handshake",  # writes the answer to the request
+        "_hear",  # what the peer's bytes go through: they are held until an effect hands them to the codec
+        "_held",  # the bytes that were held (C14)
+        "_keepalive",  # Pings and their Pongs
+        "_news",  # set when something happened: the receive() whose turn it is asks again
+        "_paced",  # when the last paced message was given (C6)
+        "_path",  # that was asked for, for the log
+        "_pong",  # the latest Pong, while the transport takes no more
+        "_request",  # the handshake request
+        "_service",  # what it shares with the server's other connections
+        "_task",  # the app
+        "_timers",  # those that run, by name
+        "_transport",
+        "_turn",  # the queue of receive() calls (C16)
+    )
+
+    def __init__(self, transport: asyncio.Transport, handshake: Handshake, request: Request, service: Service) -> None:
+        options = service.options
+        flat = options.lifecycle.flat
+        self._transport = transport
+        self._handshake = handshake
+        self._request = request
+        self._service = service
+        self._connection = options.connection(request.scope["subprotocols"])
+        self._codec: wire.Codec
+        self._held = wire.Held(flat.value("C14", "bytes") if flat.value("C14", "keep") else 0)
+        self._hear: Callable[[bytes], Iterable[wire.Event]] = self._held.feed
+        self._keepalive = Keepalive(self._ping, lambda: self.time_out("keepalive"), options.ping_timeout)
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._news = asyncio.Event()
+        self._paced = -math.inf
+        self._pong: bytes | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._client, self._path = "", ""
+
+    def start(self) -> asyncio.Task[None]:
+        """Starts the app. The task ends when its callable does; a loss of the connection does not cancel it (C18)."""
+        service = self._service
+        scope = self._scope()
+        self._client = ":".join(map(str, scope["client"] or ()))
+        self._path = quote(scope["path"]) + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
+        if service.options.on_session is not None:
+            service.options.on_session(self)
+        self.carry_out(self._connection.started())
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._run(scope), context=service.context())
+        service.tasks.add(self._task)
+        self._task.add_done_callback(service.tasks.discard)
+        self.data_received(self._request.rest)
+        return self._task
+
+    def _scope(self) -> dict[str, Any]:
+        """What the request, the transport and the server tell (R3 - R19)."""
+        service, told = self._service, self._request.scope
+        info = self._transport.get_extra_info
+        version = service.options.spec_version or service.options.lifecycle.flat.value("C35", "spec_version")
+        scope = told | {
+            "asgi": {"version": service.asgi_version, "spec_version": version},
+            "scheme": "wss" if info("sslcontext") else "ws",
+            "client": _address(info("peername")),
+            "server": _address(info("sockname")),
+            "root_path": service.root_path,
+            "path": service.root_path + told["path"],
+            "raw_path": service.root_path.encode() + told["raw_path"],
+            "extensions": dict(service.options.scope_extensions()),
+        }
+        return scope if service.state is None else scope | {"state": dict(service.state)}
+
+    async def _run(self, scope: dict[str, Any]) -> None:
+        log = self._service.logger
+        try:
+            result: object = await self._service.app(scope, self.receive, self.send)  # type: ignore[func-returns-value]
+        except BaseException as error:
+            self.happened(self._connection.app_raised(error))
+            if not isinstance(error, Exception):
+                raise
+            if not self._connection.is_quiet(error):
+                log.error("Exception in ASGI application\n", exc_info=error)
+            return
+        effects = self._connection.app_returned()
+        self.happened(effects)
+        if any(isinstance(effect, fx.SendResponse) for effect in effects):
+            log.error("ASGI callable returned without completing handshake.")
+        elif result is not None:
+            log.error("ASGI callable should return None, but returned %r.", result)
+
+    # ---------------------------------------------------------------------------------------- the app's side
+
+    async def receive(self) -> Message:
+        """The app's `receive()`: the next message, in call order. One that is cancelled takes nothing with it."""
+        async with self._turn:
+            while (message := (given := self._connection.app_wants()).message) is None:
+                self._news.clear()
+                await self._news.wait()
+            for effect in given.effects:
+                if isinstance(effect, fx.Pace):
+                    await self._pace(effect.seconds)
+            self.carry_out(given.effects)
+            return message
+
+    async def _pace(self, seconds: float) -> None:
+        """Waits a turn of the loop, and until so many seconds are gone since it last did."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0, self._paced + seconds - loop.time()))
+        self._paced = loop.time()
+
+    async def send(self, message: Message) -> None:
+        """The app's `send()`: decided and written at once, then it waits until the transport takes more (C30).
+
+        Raises what `Connection.app_sent` raises, and `Disconnected` when the connection ends while it waits (C43).
+        """
+        effects = self._connection.app_sent(message)
+        self.happened(effects)
+        if self._drained.is_set() or any(isinstance(effect, _LAST) for effect in effects):
+            return
+        await self._drained.wait()
+        if not self._connection.app_waited():
+            await asyncio.get_running_loop().create_future()  # for ever, as the profile has it
+
+    # ---------------------------------------------------------------------------------------- the peer's side
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the peer: decoded, and told to the connection one by one."""
+        for event in self._hear(data):
+            match event:
+                case wire.Message(data=message):
+                    self.happened(self._connection.peer_sent(message))
+                case wire.Ping(payload):
+                    self.happened(self._connection.peer_pinged(payload))
+                case wire.Pong(payload):
+                    self._keepalive.ponged(payload)
+                case wire.Close(code, reason):
+                    self.happened(self._connection.peer_closed(code, reason))
+                case wire.Violation(code, complaint):
+                    self._service.logger.debug("%s is at fault: %s", self._client, complaint)
+                    self.happened(self._connection.peer_violated(code))
+
+    def eof_received(self) -> None:
+        """The peer ended its side; whatever is written is flushed and then the transport ends."""
+        self.happened(self._connection.peer_eof())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        self.happened(self._connection.peer_lost())
+        for timer in self._timers.values():
+            timer.cancel()
+        self._drained.set()
+        if self._task is not None and self._service.options.lifecycle.flat.value("C18", "on_loss"):
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is over its high-water mark."""
+        if self._service.options.lifecycle.flat.value("C30", "drain"):
+            self._drained.clear()
+
+    def resume_writing(self) -> None:
+        """It is below again."""
+        self._flush_pong()
+        self._drained.set()
+
+    # ---------------------------------------------------------------------------------------- the server's side
+
+    def shutdown(self) -> None:
+        """The server shuts down (C32)."""
+        self.happened(self._connection.shutdown())
+
+    def time_out(self, timer: str) -> None:
+        """A timer ran out."""
+        self.happened(self._connection.timed_out(timer))
+
+    async def ended(self) -> None:
+        """Waits until the app has ended, however it did."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    # ---------------------------------------------------------------------------------------- effects
+
+    def happened(self, effects: Sequence[fx.Effect]) -> None:
+        """Something happened: carries out what it brought about, and has the waiting `receive()` ask again."""
+        self.carry_out(effects)
+        self._news.set()
+        if any(isinstance(effect, fx.CompleteHandshake) for effect in effects):
+            self.data_received(self._held.release())  # before anything else can happen (C14)
+
+    def carry_out(self, effects: Sequence[fx.Effect]) -> None:
+        """Carries out effects in their order."""
+        for effect in effects:
+            match effect:
+                case fx.SendMessage(str() as text):
+                    self._transport.write(self._codec.encode("text", text))
+                case fx.SendMessage(data):
+                    self._transport.write(self._codec.encode("binary", data))
+                case fx.SendPong(payload):
+                    self._pong = payload  # of those that have to wait only the last one is sent (RFC 6455 5.5.3)
+                    if self._drained.is_set():
+                        self._flush_pong()
+                case fx.SendClose(code, reason):
+                    self._flush_pong()
+                    self._transport.write(self._codec.encode("close", wire.close_payload(code, reason)))
+                case fx.PauseReading() | fx.ResumeReading():
+                    self._read(on=isinstance(effect, fx.ResumeReading))
+                case fx.StartTimer(timer, seconds):
+                    self._start_timer(timer, seconds)
+                case fx.CancelTimer(timer):
+                    self._cancel_timer(timer)
+                case fx.EndTransport() | fx.AbortTransport():
+                    self._end(effect)
+                    if not any(isinstance(other, fx.SendResponse | fx.EndResponse) for other in effects):
+                        self._log_close()
+                case _:
+                    self._answer(effect)
+
+    def _answer(self, effect: fx.Effect) -> None:
+        """Carries out an effect that answers the handshake."""
+        match effect:
+            case fx.CompleteHandshake(subprotocol, headers):
+                self._complete_handshake(subprotocol, headers)
+            case fx.SendResponse(status, headers, body):
+                self._transport.write(self._handshake.respond(status, self._with_defaults(headers), body))
+                self._log(str(status))
+            case fx.SendHead(status, headers):
+                self._transport.write(self._handshake.head(status, self._with_defaults(headers)))
+                self._log(str(status))
+            case fx.SendBody(body):
+                self._transport.write(self._handshake.body(body))
+            case fx.EndResponse():
+                self._transport.write(self._handshake.end())
+
+    def _complete_handshake(self, subprotocol: str | None, headers: fx.Headers) -> None:
+        """Sends the 101; from now on the peer's bytes are frames."""
+        options = self._service.options
+        fields = self._with_defaults(headers)
+        agreed = negotiate(self._request.extensions) if options.per_message_deflate else None
+        if agreed is not None:
+            fields = [(b"Sec-WebSocket-Extensions", agreed[0].encode()), *fields]
+        if subprotocol is not None:
+            fields = [(b"Sec-WebSocket-Protocol", subprotocol.encode()), *fields]
+        self._codec = wire.WsprotoCodec(
+            options.max_size or options.lifecycle.flat.value("C34", "bytes"), agreed[1] if agreed else None
+        )
+        self._hear = self._codec.feed
+        self._transport.write(self._handshake.accept(self._request.key, fields))
+        self._log("[accepted]")
+
+    def _with_defaults(self, headers: fx.Headers) -> list[tuple[bytes, bytes]]:
+        """The app's fields, and those of the server that the app has not given."""
+        given = {name.lower() for name, _ in headers}
+        return [*headers, *(field for field in self._service.headers if field[0].lower() not in given)]
+
+    def _flush_pong(self) -> None:
+        if self._pong is not None:
+            self._transport.write(self._codec.encode("pong", self._pong))
+            self._pong = None
+
+    def _ping(self, payload: bytes) -> None:
+        self._transport.write(self._codec.encode("ping", payload))
+
+    def _read(self, *, on: bool) -> None:
+        """Pauses and resumes reading; the deadline for a Pong that cannot be read does not run (C33)."""
+        (self._transport.resume_reading if on else self._transport.pause_reading)()
+        if not self._service.options.lifecycle.flat.value("C33", "paused"):
+            (self._keepalive.resume if on else self._keepalive.pause)()
+
+    def _start_timer(self, timer: str, seconds: float) -> None:
+        if timer == "keepalive":
+            self._keepalive.start(seconds)
+        else:
+            self._timers[timer] = asyncio.get_running_loop().call_later(seconds, self.time_out, timer)
+
+    def _cancel_timer(self, timer: str) -> None:
+        if timer == "keepalive":
+            self._keepalive.stop()
+        else:
+            self._timers.pop(timer).cancel()
+
+    def _end(self, effect: fx.EndTransport | fx.AbortTransport) -> None:
+        """Ends the transport. Whoever waits in `send()` need not see it flushed."""
+        self._pong = None
+        self._drained.set()
+        match effect:
+            case fx.AbortTransport():
+                self._transport.abort()
+            case fx.EndTransport(deadline):
+                self._transport.close()
+                if deadline is not None:
+                    loop = asyncio.get_running_loop()
+                    self._timers["end"] = loop.call_later(deadline, self._transport.abort)
+
+    # ---------------------------------------------------------------------------------------- the log
+
+    def _log(self, what: str) -> None:
+        self._service.logger.info('%s - "WebSocket %s" %s', self._client, self._path, what)
+
+    def _log_close(self) -> None:
+        """One line at the end, with the code and the reason that the app is told."""
+        reason = self._connection.close_reason
+        self._log(f"[closed {self._connection.close_code}{f' {reason!r}' if reason else ''}]")
+
+
+_LAST = (fx.SendClose, fx.EndTransport)
+"""After these an app has nothing more to send, so that there is nothing to wait for."""
+
+
+def _address(info: object) -> tuple[str, int | None] | None:
+    """Host and port of one side; the path of a unix socket and None (R15, R16); None where it has no name."""
+    match info:
+        case (str() as host, int() as port, *_):
+            return host, port
+        case str() | bytes() if info:
+            return info if isinstance(info, str) else info.decode(), None
+    return None

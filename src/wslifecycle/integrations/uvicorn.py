@@ -1,0 +1,67 @@
+"""Our runtime inside Uvicorn: `uvicorn APP --ws wslifecycle.integrations.uvicorn:LifecycleProtocol`.
+
+Uvicorn makes one protocol for each upgrade request, tells it `connection_made`, hands it the request's head, written
+anew, as its first bytes, and then makes it the transport's protocol. Bytes that came in one piece with the head do not
+reach it. Everything else is as with `wslifecycle.runtime.start_server`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import MutableMapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from wslifecycle.runtime.acceptor import Acceptor
+from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.session import Service
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+
+class LifecycleProtocol(Acceptor):
+    """What Uvicorn's `ws=` and `--ws` take.
+
+    Uvicorn's own settings are honoured: `ws_max_size`, `ws_max_queue`, `ws_ping_interval`, `ws_ping_timeout`,
+    `ws_per_message_deflate`, `root_path`, the default headers and the lifespan's state. A subclass may set other
+    `options` for what Uvicorn has no setting for.
+    """
+
+    options: ClassVar[Options] = Options()
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: MutableMapping[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        interval, timeout = config.ws_ping_interval, config.ws_ping_timeout
+        options = replace(
+            self.options,
+            max_size=config.ws_max_size,
+            max_queue=config.ws_max_queue,
+            ping_interval=interval if interval and interval > 0 else None,
+            ping_timeout=timeout if timeout and timeout > 0 else None,
+            per_message_deflate=config.ws_per_message_deflate,
+        )
+        anew = getattr(config, "reset_contextvars", False)  # since Uvicorn 0.4x
+        service = Service(
+            app=config.loaded_app,
+            options=options,
+            state=app_state,
+            headers=server_state.default_headers,
+            root_path=config.root_path,
+            asgi_version=config.asgi_version,
+            tasks=server_state.tasks,
+            logger=logging.getLogger("uvicorn.error"),
+            context=contextvars.Context if anew else lambda: None,
+        )
+        super().__init__(service, server_state.connections)
