@@ -153,6 +153,8 @@ class Peer:
                 opcode = Opcode.TEXT if isinstance(act.value, str) else Opcode.BINARY
                 data = act.value.encode() if isinstance(act.value, str) else act.value
                 self._writer.write(Frame(opcode, data).serialize(mask=True))
+            case "peer pings":
+                self._writer.write(Frame(Opcode.PING, act.value).serialize(mask=True))
             case "peer closes":
                 close = Close(act.value["code"], act.value.get("reason", "")) if act.value else None
                 self._writer.write(Frame(Opcode.CLOSE, close.serialize() if close else b"").serialize(mask=True))

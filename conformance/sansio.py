@@ -52,9 +52,9 @@ class SansIO:
                 self._carry_out(connection.app_returned())
             case "app raises":
                 self._carry_out(connection.app_raised(RuntimeError("the app of a scenario")))
-            case "peer sends" | "peer closes" | "peer violates" if self._held is not None:
+            case "peer sends" | "peer pings" | "peer closes" | "peer violates" if self._held is not None:
                 self._held.append(act)
-            case "peer sends" | "peer closes" | "peer violates":
+            case "peer sends" | "peer pings" | "peer closes" | "peer violates":
                 self._decoded(act)
             case "peer ends":
                 self._carry_out(connection.peer_eof())
@@ -74,6 +74,8 @@ class SansIO:
         match act.stimulus:
             case "peer sends":
                 self._carry_out(self.connection.peer_sent(value))
+            case "peer pings":
+                self._carry_out(self.connection.peer_pinged(value))
             case "peer closes":
                 self._carry_out(self.connection.peer_closed(value.get("code"), value.get("reason", "")))
             case _:
@@ -129,6 +131,8 @@ def _on_the_wire(effect: fx.Effect) -> list[dict[str, Any]]:
             return [{"bytes": data}]
         case fx.SendClose(code, reason):
             return [{"close": {} if code is None else {"code": code, "reason": reason}}]
+        case fx.SendPong(payload):
+            return [{"pong": payload}]
         case fx.EndTransport() | fx.AbortTransport():
             return [{"end": True}]
     return []

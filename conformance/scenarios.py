@@ -8,7 +8,7 @@ reports what was seen; `differences` compares. Nothing may be missing and nothin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -24,6 +24,7 @@ STIMULI = (
     "app returns",
     "app raises",
     "peer sends",
+    "peer pings",
     "peer closes",
     "peer ends",
     "peer vanishes",
@@ -174,7 +175,7 @@ def _acts(source: Source, steps: list[Any]) -> Iterator[Act]:
     for name, value, line, seen in groups:
         yield Act(
             name,
-            message(value) if name == "app sends" else data(value) if name == "peer sends" else value,
+            _READ.get(name, lambda value: value)(value),
             tuple(message(v) for k, v in seen if k == "app gets"),
             tuple(_peer(v) for k, v in seen if k == "peer sees"),
             next((v for k, v in seen if k == "send raises"), None),
@@ -189,6 +190,8 @@ def _wrong(name: str, value: Any) -> str:
         return "has to be a mapping"
     if name == "peer sends" and not {"text", "bytes"} & set(value):
         return "has to have text or bytes"
+    if name == "peer pings" and not isinstance(value, str):
+        return "has to be text"
     if name == "peer sees" and value != "end" and not (isinstance(value, Map) and len(value) == 1):
         return "has to be `end` or a mapping of one key"
     if name == "peer violates" and value not in VIOLATIONS:
@@ -212,6 +215,14 @@ def data(written: Mapping[str, Any]) -> str | bytes:
     return str(written["text"]) if "text" in written else str(written["bytes"]).encode("latin-1")
 
 
+_READ: dict[str, Callable[[Any], Any]] = {
+    "app sends": message,
+    "peer sends": data,
+    "peer pings": lambda written: written.encode("latin-1"),
+}
+"""How the value of a stimulus is read, where it is not taken as it is written."""
+
+
 def _field(pair: Any) -> Any:
     return tuple(item.encode("latin-1") if isinstance(item, str) else item for item in pair)
 
@@ -221,7 +232,7 @@ def _peer(written: Any) -> dict[str, Any]:
     if written == "end":
         return {"end": True}
     ((kind, value),) = written.items()
-    if kind in ("bytes", "chunk"):
+    if kind in ("bytes", "chunk", "pong"):
         return {kind: value.encode("latin-1")}
     return {kind: message(value) if isinstance(value, Mapping) else value}
 

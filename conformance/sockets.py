@@ -41,10 +41,14 @@ class App:
         self._called.set_result((receive, send))
         await self._ends
 
+    async def called(self) -> tuple[Any, Any]:
+        """Waits until the server has called the app; gives its `receive` and `send`."""
+        async with asyncio.timeout(peers.PATIENCE):
+            return await asyncio.shield(self._called)
+
     async def do(self, act: Act) -> None:
         """One stimulus of the app."""
-        async with asyncio.timeout(peers.PATIENCE):
-            receive, send = await asyncio.shield(self._called)
+        receive, send = await self.called()
         self.raised = None
         match act.stimulus:
             case "app asks":
@@ -148,6 +152,7 @@ async def driven(
         stack.push_async_callback(peer.close)
         stack.push_async_callback(app.close)
         await peer.connect(port)
+        await app.called()  # what the peer sends from now on does not come in one piece with its request
         yield Sockets(app, peer, sessions)
 
 

@@ -17,7 +17,7 @@ class Acceptor(asyncio.Protocol):
         self.gone = asyncio.get_running_loop().create_future()
         """Done when the transport is."""
         self._connections = connections
-        self._handshake = Handshake()
+        self._http = Handshake()
         self._read: Callable[[bytes], None] = self._read_request
         self._service = service
         self._session: Session | None = None
@@ -36,18 +36,18 @@ class Acceptor(asyncio.Protocol):
         self._read(data)
 
     def _read_request(self, data: bytes) -> None:
-        match self._handshake.feed(data):
+        match self._http.feed(data):
             case Refusal(status, why, answer):
                 self._refuse(status, why, answer)
             case Request() as request:
                 self._stop_waiting()
-                self._session = Session(self._transport, self._handshake, request, self._service)
+                self._session = Session(self._transport, self._http, request, self._service)
                 self._read = self._session.data_received
                 self._session.start()
 
     def _too_late(self) -> None:
         why = "The request was not complete in time."
-        self._refuse(408, why, self._handshake.respond(408, (), b""))
+        self._refuse(408, why, self._http.respond(408, (), b""))
 
     def _refuse(self, status: int, why: str, answer: bytes) -> None:
         self._stop_waiting()

@@ -86,15 +86,19 @@ def close_payload(code: int | None, reason: str) -> bytes:
 class Held:
     """Holds the bytes that come before the handshake is complete, undecoded and in their order (C14).
 
-    `limit` bounds them in bytes (None: no bound); more are a violation, after which nothing is held any more.
+    `limit` bounds them in bytes (None: no bound); more are a violation, after which nothing is held any more. With
+    `keep` false they are dropped.
     """
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, *, keep: bool = True) -> None:
         self._bytes = bytearray()
+        self._keep = keep
         self._limit = limit
 
     def feed(self, data: bytes) -> Iterable[Event]:
         """Holds these bytes; a violation if they are too many."""
+        if not self._keep:
+            return ()
         self._bytes += data
         if self._limit is None or len(self._bytes) <= self._limit:
             return ()
@@ -142,7 +146,7 @@ class WsprotoCodec:
                 return Pong(payload)
             case Opcode.CLOSE:
                 self._decoder = None
-                return self._payloads.close
+                return self._payloads.last
         if payload:  # empty ones cost nothing, however many come
             self._parts.append(payload)
         if not frame.message_finished:
@@ -170,7 +174,7 @@ class _Payloads(Extension):
     name = "wslifecycle"  # never on the wire
 
     def __init__(self, max_size: int | None, deflate: Deflate | None) -> None:
-        self.close = Close(None, "")
+        self.last = Close(None, "")
         self.complaint = ""
         self._deflate = deflate
         self._inflate: Deflate | None = None  # while the message that is read is compressed
@@ -245,7 +249,7 @@ class _Payloads(Extension):
         if len(data) == 1:
             return self._fault(CloseReason.PROTOCOL_ERROR, "Close of one byte")
         try:
-            self.close = Close(int.from_bytes(data[:2], "big") if data else None, data[2:].decode())
+            self.last = Close(int.from_bytes(data[:2], "big") if data else None, data[2:].decode())
         except UnicodeDecodeError:
             return self._fault(CloseReason.INVALID_FRAME_PAYLOAD_DATA, "reason that is not UTF-8")
         return b""

@@ -103,8 +103,7 @@ class Deflate:
 
     def __init__(self, agreed: Mapping[str, int | None]) -> None:
         self._agreed = agreed
-        # More than a client says it needs is harmless: some say 8 and use 9, as their zlib does.
-        self._bits = WINDOW_BITS if "client_max_window_bits" in agreed else zlib.MAX_WBITS
+        self._bits = agreed.get("client_max_window_bits") or zlib.MAX_WBITS
         self._window: bytes | None = b""  # None once a message has failed
         self._inflater: zlib._Decompress | None = None  # of the message that is being read
         self._deflater: zlib._Compress | None = None  # made when it is needed: many connections never send
@@ -147,8 +146,6 @@ class Deflate:
 
     def deflate(self, data: bytes) -> bytes:
         """The compressed payload of a message (section 7.2.1)."""
-        if not data:
-            return b"\x00"  # section 7.2.3.6: zlib may have nothing to flush
         deflater = self._deflater or zlib.compressobj(
             wbits=-(self._agreed.get("server_max_window_bits") or WINDOW_BITS), memLevel=MEMORY_LEVEL
         )

@@ -61,7 +61,7 @@ class Session(asyncio.Protocol):
         "_codec",  # payloads to frames and back; there is one from the effect CompleteHandshake on
         "_connection",  # the machine's view of this connection: the only thing here that knows the lifecycle
         "_drained",  # set while the transport takes more bytes: send() waits for it (C30)
-        "_handshake",  # writes the answer to the request
+        "_http",  # writes the answer to the request
         "_hear",  # what the peer's bytes go through: they are held until an effect hands them to the codec
         "_held",  # the bytes that were held (C14)
         "_keepalive",  # Pings and their Pongs
@@ -81,12 +81,12 @@ class Session(asyncio.Protocol):
         options = service.options
         flat = options.lifecycle.flat
         self._transport = transport
-        self._handshake = handshake
+        self._http = handshake
         self._request = request
         self._service = service
         self._connection = options.connection(request.scope["subprotocols"])
         self._codec: wire.Codec
-        self._held = wire.Held(flat.value("C14", "bytes") if flat.value("C14", "keep") else 0)
+        self._held = wire.Held(flat.value("C14", "bytes"), keep=flat.value("C14", "keep"))
         self._hear: Callable[[bytes], Iterable[wire.Event]] = self._held.feed
         self._keepalive = Keepalive(self._ping, lambda: self.time_out("keepalive"), options.ping_timeout)
         self._drained = asyncio.Event()
@@ -282,15 +282,15 @@ class Session(asyncio.Protocol):
             case fx.CompleteHandshake(subprotocol, headers):
                 self._complete_handshake(subprotocol, headers)
             case fx.SendResponse(status, headers, body):
-                self._transport.write(self._handshake.respond(status, self._with_defaults(headers), body))
+                self._transport.write(self._http.respond(status, self._with_defaults(headers), body))
                 self._log(str(status))
             case fx.SendHead(status, headers):
-                self._transport.write(self._handshake.head(status, self._with_defaults(headers)))
+                self._transport.write(self._http.head(status, self._with_defaults(headers)))
                 self._log(str(status))
             case fx.SendBody(body):
-                self._transport.write(self._handshake.body(body))
+                self._transport.write(self._http.body(body))
             case fx.EndResponse():
-                self._transport.write(self._handshake.end())
+                self._transport.write(self._http.end())
 
     def _complete_handshake(self, subprotocol: str | None, headers: fx.Headers) -> None:
         """Sends the 101; from now on the peer's bytes are frames."""
@@ -305,7 +305,7 @@ class Session(asyncio.Protocol):
             options.max_size or options.lifecycle.flat.value("C34", "bytes"), agreed[1] if agreed else None
         )
         self._hear = self._codec.feed
-        self._transport.write(self._handshake.accept(self._request.key, fields))
+        self._transport.write(self._http.accept(self._request.key, fields))
         self._log("[accepted]")
 
     def _with_defaults(self, headers: fx.Headers) -> list[tuple[bytes, bytes]]:

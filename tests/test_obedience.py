@@ -14,7 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from wslifecycle.runtime.shell import App, serve
+from wslifecycle.runtime import Options, start_server
+from wslifecycle.runtime.session import App
 from wslifecycle.statemachine.findings import SpecError
 from wslifecycle.statemachine.load import load_spec
 from wslifecycle.statemachine.machine import Lifecycle, build
@@ -40,7 +41,7 @@ def seen_by_client(app: App, machine: Lifecycle) -> str:
     """What a client of the websockets library sees: `HTTP 403`, `Close 1000`, or a message."""
 
     async def visit() -> str:
-        server = await serve(app, machine=machine)
+        server = await start_server(app, options=Options(machine=machine))
         port = server.sockets[0].getsockname()[1]
         try:
             async with asyncio.timeout(5), connect(f"ws://127.0.0.1:{port}/", proxy=None) as client:
@@ -55,6 +56,7 @@ def seen_by_client(app: App, machine: Lifecycle) -> str:
             return "nothing"
         finally:
             server.close()
+            await server.wait_closed()
 
     return asyncio.run(visit())
 
@@ -132,23 +134,84 @@ REMEMBERED = {
         "case": "the facts that the machine's guards read",
         "state": "where the machine is",
     },
-    "runtime/codec.py": {
-        "_buffer": "bytes that are not decoded yet",
-        "_max_early": "the limit of what comes before the accept",
-        "_max_size": "the limit of a message",
-        "_parts": "the frames of an incomplete message",
-        "_size": "the size of these",
-        "_ws": "wsproto's connection",
+    "runtime/acceptor.py": {
+        "_connections": "where it is registered as long as its transport is there",
+        "_http": "reads the request, writes the answer",
+        "_read": "what the peer's bytes go to: the request's reader, then the session",
+        "_service": "what the server's connections share",
+        "_session": "the session, once the request is complete",
+        "_timer": "how long the request may take",
+        "_transport": "the transport",
+        "gone": "done when the transport is: a server waits for it",
     },
-    "runtime/shell.py": {
+    "runtime/codec.py": {
+        "_bytes": "what is held undecoded",
+        "_decoder": "wsproto's reader, while what comes can have a meaning",
+        "_deflate": "the agreed compression",
+        "_encoder": "wsproto's writer",
+        "_inflate": "the compression of the message that is read, if it is compressed",
+        "_keep": "whether bytes before the accept are held or dropped (a setting)",
+        "_limit": "how much is held",
+        "_max_size": "the limit of a message",
+        "_opcode": "of the frame that is read",
+        "_parts": "the parts of an incomplete message",
+        "_payloads": "what wsproto shows of each payload",
+        "_size": "of the message that is read",
+        "last": "the Close frame that is read",
+        "complaint": "what was wrong with a frame, for the log",
+    },
+    "runtime/deflate.py": {
+        "_agreed": "the parameters of the response",
+        "_bits": "the window of the peer's compression",
+        "_deflater": "zlib's compressor",
+        "_inflater": "zlib's decompressor of the message that is read",
+        "_window": "the last bytes that came out",
+    },
+    "runtime/handshake.py": {
+        "_http": "h11's connection",
+        "_values": "the values of each header field",
+    },
+    "runtime/keepalive.py": {
+        "_expired": "whom to tell that the peer is silent",
+        "_interval": "seconds between Pings",
+        "_patience": "seconds that a Pong may take at this moment",
+        "_payload": "of the Ping that is not answered yet",
+        "_send": "sends a Ping",
+        "_timeout": "seconds that a Pong may take while reading goes on",
+        "_timer": "the next Ping or the end of patience",
+    },
+    "runtime/lifespan.py": {
         "_app": "the ASGI app",
-        "_codec": "bytes to events and back",
+        "_inbox": "what the lifespan's receive() gives (a resource)",
+        "_last": "the last message of the lifespan protocol, which is not the WebSocket lifecycle",
+        "_mode": "auto, on or off",
+        "_news": "set when the app has answered",
+        "_task": "the lifespan's task",
+        "state": "the namespace that the app fills (R18)",
+    },
+    "runtime/server.py": {
+        "_connections": "those that are there",
+        "_grace": "seconds that apps have after close()",
+        "_lifespan": "the app's lifespan",
+        "_listener": "asyncio's server",
+        "_service": "what its connections share",
+        "_stop": "wakes serve_forever()",
+    },
+    "runtime/session.py": {
+        "_client": "the peer's address, for the log",
+        "_codec": "payloads to frames and back",
         "_connection": "the connection that decides",
         "_drained": "whether the transport takes more bytes (flow control)",
+        "_http": "writes the answer to the request",
+        "_hear": "what the peer's bytes go through",
+        "_held": "the bytes that are held before the accept (a resource)",
+        "_keepalive": "Pings and their Pongs (a resource)",
         "_news": "wakes the receive() whose turn it is (a resource)",
-        "_on_session": "whom to tell of a new session",
-        "_options": "what connections are made with",
         "_paced": "when the last paced message was given (a time)",
+        "_path": "what was asked for, for the log",
+        "_pong": "the Pong that waits for the transport (flow control)",
+        "_request": "the handshake request",
+        "_service": "what the server's connections share",
         "_task": "the app's task",
         "_timers": "timers that run",
         "_transport": "the transport",
@@ -186,10 +249,16 @@ def attributes(tree: ast.AST) -> set[str]:
     return found
 
 
+def _is_frozen(scope: ast.Module | ast.ClassDef) -> bool:
+    """Whether it is a frozen dataclass: its fields are settings, since nothing can be remembered in them."""
+    return isinstance(scope, ast.ClassDef) and any("frozen=True" in ast.unparse(by) for by in scope.decorator_list)
+
+
 def flags(tree: ast.Module) -> set[str]:
     """What keeps a boolean constant beyond one call: attributes, their items, names of classes and modules."""
     found: set[str] = set()
-    kept = {id(node) for scope in ast.walk(tree) if isinstance(scope, ast.Module | ast.ClassDef) for node in scope.body}
+    scopes = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef) and not _is_frozen(node)]
+    kept = {id(node) for scope in scopes for node in scope.body}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign | ast.AnnAssign):
             continue

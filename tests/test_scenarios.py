@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -14,8 +14,8 @@ import yaml
 
 from wslifecycle.conformance import peer, sansio, sockets
 from wslifecycle.conformance.scenarios import OBSERVATIONS, STIMULI, VIOLATIONS, load_scenarios, read
-from wslifecycle.runtime import codec
-from wslifecycle.statemachine import effects as fx
+from wslifecycle.runtime.codec import Kind, WsprotoCodec
+from wslifecycle.runtime.handshake import Fields, Handshake
 from wslifecycle.statemachine.findings import SpecError
 from wslifecycle.statemachine.load import load_spec
 from wslifecycle.statemachine.machine import Lifecycle, build
@@ -75,25 +75,28 @@ def test_what_is_missing_on_top_or_different_is_seen_over_the_socket(
     assert difference in "\n".join(asyncio.run(sockets.run(SCENARIOS[name], machine_with(**answers))))
 
 
-def corrupting(kind: str) -> Callable[[codec.Codec, fx.Effect], bytes]:
-    """A codec that breaks a rule which no scenario names: the peer has to see it all the same."""
-    sound = codec.Codec.encode
+def corrupt(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A server that breaks a rule which no scenario names: the peer has to see it all the same."""
+    encode, accept = WsprotoCodec.encode, Handshake.accept
 
-    def encode(self: codec.Codec, effect: fx.Effect) -> bytes:
-        encoded = sound(self, effect)
-        if kind == "data behind the Close" and isinstance(effect, fx.SendClose):
+    def corrupt_frame(self: WsprotoCodec, of: Kind, payload: bytes | str) -> bytes:
+        encoded = encode(self, of, payload)
+        if kind == "data behind the Close" and of == "close":
             return encoded + b"\x81\x02hi"
-        if kind == "a wrong accept key" and isinstance(effect, fx.CompleteHandshake):
-            return re.sub(rb"(?i)(sec-websocket-accept: ).{4}", rb"\1AAAA", encoded)
-        if kind == "an illegal frame behind the 101" and isinstance(effect, fx.CompleteHandshake):
-            return encoded + b"\xf1\x00"
-        if kind == "a text that is no UTF-8" and isinstance(effect, fx.SendMessage):
+        if kind == "a text that is no UTF-8" and of == "text":
             return encoded[:-1] + b"\xff"
-        if kind == "a masked frame" and isinstance(effect, fx.SendMessage):
+        if kind == "a masked frame" and of == "text":
             return encoded[:1] + bytes((encoded[1] | 0x80,)) + b"\0\0\0\0" + encoded[2:]
         return encoded
 
-    return encode
+    def corrupt_101(self: Handshake, key: bytes, fields: Fields) -> bytes:
+        encoded = accept(self, key, fields)
+        if kind == "a wrong accept key":
+            return re.sub(rb"(?i)(sec-websocket-accept: ).{4}", rb"\1AAAA", encoded)
+        return encoded + b"\xf1\x00" if kind == "an illegal frame behind the 101" else encoded
+
+    monkeypatch.setattr(WsprotoCodec, "encode", corrupt_frame)
+    monkeypatch.setattr(Handshake, "accept", corrupt_101)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def corrupting(kind: str) -> Callable[[codec.Codec, fx.Effect], bytes]:
 )
 def test_the_peer_sees_what_no_server_may_do(monkeypatch: pytest.MonkeyPatch, kind: str, says: str) -> None:
     monkeypatch.setattr(peer, "PATIENCE", 0.2)
-    monkeypatch.setattr(codec.Codec, "encode", corrupting(kind))
+    corrupt(monkeypatch, kind)
     assert says in "\n".join(asyncio.run(sockets.run(SCENARIOS["echo"])))
 
 
