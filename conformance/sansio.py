@@ -106,6 +106,8 @@ class SansIO:
         for effect in effects:
             if self._peer_is_there:
                 self._seen.peer += _on_the_wire(effect)
+            if isinstance(effect, fx.EndSending):
+                self._peer_is_there = False  # it may still act, and sees nothing more
             if isinstance(effect, fx.CompleteHandshake):
                 held, self._held = self._held or [], None
                 for act in held:
@@ -133,7 +135,7 @@ def _on_the_wire(effect: fx.Effect) -> list[dict[str, Any]]:
             return [{"close": {} if code is None else {"code": code, "reason": reason}}]
         case fx.SendPong(payload):
             return [{"pong": payload}]
-        case fx.EndTransport() | fx.AbortTransport():
+        case fx.EndSending() | fx.EndTransport() | fx.AbortTransport():
             return [{"end": True}]
     return []
 

@@ -74,5 +74,5 @@ class Keepalive:
         self._send(self._payload)
 
     def _run_out(self) -> None:
-        self._timer = None
+        self.stop()  # a Pong that comes late must not begin anew
         self._expired()

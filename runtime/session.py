@@ -15,16 +15,16 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
-from wslifecycle.runtime import codec as wire
-from wslifecycle.runtime.deflate import negotiate
+from wslifecycle.runtime import codec
 from wslifecycle.runtime.handshake import Handshake, Request
 from wslifecycle.runtime.keepalive import Keepalive
 from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.wire import Wire
 from wslifecycle.statemachine import effects as fx
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -58,14 +58,10 @@ class Session(asyncio.Protocol):
 
     __slots__ = (
         "_client",  # its address, for the log
-        "_codec",  # payloads to frames and back; there is one from the effect CompleteHandshake on
         "_connection",  # the machine's view of this connection: the only thing here that knows the lifecycle
         "_drained",  # set while the transport takes more bytes: send() waits for it (C30)
-        "_http",  # writes the answer to the request
-        "_hear",  # what the peer's bytes go through: they are held until an effect hands them to the codec
-        "_held",  # the bytes that were held (C14)
         "_keepalive",  # Pings and their Pongs
-        "_news",  # set when something happened: the receive() whose turn it is asks again
+        "_news",  # set when something happened: whoever waits in receive() or send() asks again
         "_paced",  # when the last paced message was given (C6)
         "_path",  # that was asked for, for the log
         "_pong",  # the latest Pong, while the transport takes no more
@@ -75,25 +71,22 @@ class Session(asyncio.Protocol):
         "_timers",  # those that run, by name
         "_transport",
         "_turn",  # the queue of receive() calls (C16)
+        "_wire",  # effects to bytes, the peer's bytes to events
     )
 
     def __init__(self, transport: asyncio.Transport, handshake: Handshake, request: Request, service: Service) -> None:
         options = service.options
-        flat = options.lifecycle.flat
         self._transport = transport
-        self._http = handshake
         self._request = request
         self._service = service
         self._connection = options.connection(request.scope["subprotocols"])
-        self._codec: wire.Codec
-        self._held = wire.Held(flat.value("C14", "bytes"), keep=flat.value("C14", "keep"))
-        self._hear: Callable[[bytes], Iterable[wire.Event]] = self._held.feed
+        self._wire = Wire(handshake, request, options, service.headers)
         self._keepalive = Keepalive(self._ping, lambda: self.time_out("keepalive"), options.ping_timeout)
         self._drained = asyncio.Event()
         self._drained.set()
         self._news = asyncio.Event()
         self._paced = -math.inf
-        self._pong: bytes | None = None
+        self._pong: fx.SendPong | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -179,25 +172,27 @@ class Session(asyncio.Protocol):
         self.happened(effects)
         if self._drained.is_set() or any(isinstance(effect, _LAST) for effect in effects):
             return
-        await self._drained.wait()
-        if not self._connection.app_waited():
-            await asyncio.get_running_loop().create_future()  # for ever, as the profile has it
+        while True:
+            self._news.clear()
+            await self._news.wait()
+            if self._connection.app_waited() and self._drained.is_set():
+                return
 
     # ---------------------------------------------------------------------------------------- the peer's side
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer: decoded, and told to the connection one by one."""
-        for event in self._hear(data):
+        for event in self._wire.feed(data):
             match event:
-                case wire.Message(data=message):
+                case codec.Message(data=message):
                     self.happened(self._connection.peer_sent(message))
-                case wire.Ping(payload):
+                case codec.Ping(payload):
                     self.happened(self._connection.peer_pinged(payload))
-                case wire.Pong(payload):
+                case codec.Pong(payload):
                     self._keepalive.ponged(payload)
-                case wire.Close(code, reason):
+                case codec.Close(code, reason):
                     self.happened(self._connection.peer_closed(code, reason))
-                case wire.Violation(code, complaint):
+                case codec.Violation(code, complaint):
                     self._service.logger.debug("%s is at fault: %s", self._client, complaint)
                     self.happened(self._connection.peer_violated(code))
 
@@ -223,6 +218,7 @@ class Session(asyncio.Protocol):
         """It is below again."""
         self._flush_pong()
         self._drained.set()
+        self._news.set()
 
     # ---------------------------------------------------------------------------------------- the server's side
 
@@ -231,7 +227,8 @@ class Session(asyncio.Protocol):
         self.happened(self._connection.shutdown())
 
     def time_out(self, timer: str) -> None:
-        """A timer ran out."""
+        """A timer ran out, or is to be taken for one that has."""
+        self._cancel_timer(timer)
         self.happened(self._connection.timed_out(timer))
 
     async def ended(self) -> None:
@@ -242,84 +239,54 @@ class Session(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------- effects
 
     def happened(self, effects: Sequence[fx.Effect]) -> None:
-        """Something happened: carries out what it brought about, and has the waiting `receive()` ask again."""
+        """Something happened: carries out what it brought about, and has whoever waits ask again."""
         self.carry_out(effects)
         self._news.set()
         if any(isinstance(effect, fx.CompleteHandshake) for effect in effects):
-            self.data_received(self._held.release())  # before anything else can happen (C14)
+            self.data_received(self._wire.release())  # before anything else can happen (C14)
 
     def carry_out(self, effects: Sequence[fx.Effect]) -> None:
         """Carries out effects in their order."""
         for effect in effects:
             match effect:
-                case fx.SendMessage(str() as text):
-                    self._transport.write(self._codec.encode("text", text))
-                case fx.SendMessage(data):
-                    self._transport.write(self._codec.encode("binary", data))
-                case fx.SendPong(payload):
-                    self._pong = payload  # of those that have to wait only the last one is sent (RFC 6455 5.5.3)
+                case fx.SendPong():
+                    self._pong = effect  # of those that have to wait only the last one is sent (RFC 6455 5.5.3)
                     if self._drained.is_set():
                         self._flush_pong()
-                case fx.SendClose(code, reason):
-                    self._flush_pong()
-                    self._transport.write(self._codec.encode("close", wire.close_payload(code, reason)))
                 case fx.PauseReading() | fx.ResumeReading():
                     self._read(on=isinstance(effect, fx.ResumeReading))
                 case fx.StartTimer(timer, seconds):
                     self._start_timer(timer, seconds)
                 case fx.CancelTimer(timer):
                     self._cancel_timer(timer)
+                case fx.EndSending():
+                    self._end_sending()
                 case fx.EndTransport() | fx.AbortTransport():
                     self._end(effect)
                     if not any(isinstance(other, fx.SendResponse | fx.EndResponse) for other in effects):
                         self._log_close()
                 case _:
-                    self._answer(effect)
+                    self._write(effect)
 
-    def _answer(self, effect: fx.Effect) -> None:
-        """Carries out an effect that answers the handshake."""
+    def _write(self, effect: fx.Effect) -> None:
+        """Writes what is seen of an effect; a Pong that still waits goes before a Close. Answers are logged."""
         match effect:
-            case fx.CompleteHandshake(subprotocol, headers):
-                self._complete_handshake(subprotocol, headers)
-            case fx.SendResponse(status, headers, body):
-                self._transport.write(self._http.respond(status, self._with_defaults(headers), body))
+            case fx.SendClose():
+                self._flush_pong()
+            case fx.CompleteHandshake():
+                self._log("[accepted]")
+            case fx.SendResponse(status) | fx.SendHead(status):
                 self._log(str(status))
-            case fx.SendHead(status, headers):
-                self._transport.write(self._http.head(status, self._with_defaults(headers)))
-                self._log(str(status))
-            case fx.SendBody(body):
-                self._transport.write(self._http.body(body))
-            case fx.EndResponse():
-                self._transport.write(self._http.end())
-
-    def _complete_handshake(self, subprotocol: str | None, headers: fx.Headers) -> None:
-        """Sends the 101; from now on the peer's bytes are frames."""
-        options = self._service.options
-        fields = self._with_defaults(headers)
-        agreed = negotiate(self._request.extensions) if options.per_message_deflate else None
-        if agreed is not None:
-            fields = [(b"Sec-WebSocket-Extensions", agreed[0].encode()), *fields]
-        if subprotocol is not None:
-            fields = [(b"Sec-WebSocket-Protocol", subprotocol.encode()), *fields]
-        self._codec = wire.WsprotoCodec(
-            options.max_size or options.lifecycle.flat.value("C34", "bytes"), agreed[1] if agreed else None
-        )
-        self._hear = self._codec.feed
-        self._transport.write(self._http.accept(self._request.key, fields))
-        self._log("[accepted]")
-
-    def _with_defaults(self, headers: fx.Headers) -> list[tuple[bytes, bytes]]:
-        """The app's fields, and those of the server that the app has not given."""
-        given = {name.lower() for name, _ in headers}
-        return [*headers, *(field for field in self._service.headers if field[0].lower() not in given)]
+        if data := self._wire.encode(effect):  # an ended transport may mind even a write of nothing
+            self._transport.write(data)
 
     def _flush_pong(self) -> None:
         if self._pong is not None:
-            self._transport.write(self._codec.encode("pong", self._pong))
+            self._transport.write(self._wire.encode(self._pong))
             self._pong = None
 
     def _ping(self, payload: bytes) -> None:
-        self._transport.write(self._codec.encode("ping", payload))
+        self._transport.write(self._wire.ping(payload))
 
     def _read(self, *, on: bool) -> None:
         """Pauses and resumes reading; the deadline for a Pong that cannot be read does not run (C33)."""
@@ -336,8 +303,17 @@ class Session(asyncio.Protocol):
     def _cancel_timer(self, timer: str) -> None:
         if timer == "keepalive":
             self._keepalive.stop()
-        else:
+        elif timer in self._timers:
             self._timers.pop(timer).cancel()
+
+    def _end_sending(self) -> None:
+        """Ends our side of the transport; under TLS, which knows no such thing, its graceful end begins."""
+        self._pong = None
+        self._drained.set()
+        if not self._transport.can_write_eof():
+            self._transport.close()
+        elif not self._transport.is_closing():  # uvloop minds
+            self._transport.write_eof()
 
     def _end(self, effect: fx.EndTransport | fx.AbortTransport) -> None:
         """Ends the transport. Whoever waits in `send()` need not see it flushed."""

@@ -75,6 +75,14 @@ class SendPong:
 
 
 @dataclass(frozen=True, slots=True)
+class EndSending:
+    """Flush what was written, then end our side of the transport, and go on reading (RFC 6455 section 7.1.1).
+
+    Where a transport cannot end one side alone, as under TLS, begin to end it. A timer bounds what follows.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class EndTransport:
     """Flush what was written, then end the transport; abort it after `deadline` seconds (None: never)."""
 
@@ -143,6 +151,7 @@ Effect: TypeAlias = (
     | SendMessage
     | SendClose
     | SendPong
+    | EndSending
     | EndTransport
     | AbortTransport
     | ResumeReading
@@ -162,6 +171,7 @@ TYPES: dict[str, type] = {
     "send_message": SendMessage,
     "send_close": SendClose,
     "send_pong": SendPong,
+    "end_sending": EndSending,
     "end_transport": EndTransport,
     "abort_transport": AbortTransport,
     "resume_reading": ResumeReading,

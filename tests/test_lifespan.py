@@ -585,7 +585,8 @@ class TestAnAppThatEndsBetween:
 
     def test_of_an_outside_cancellation_is_not_an_error(self, said: Said) -> None:
         async def forgets() -> None:
-            await Lifespan(good, "on").startup()
+            async with asyncio.timeout(2):
+                await Lifespan(good, "on").startup()
 
         asyncio.run(forgets())  # cancels what is left
         assert said() == [WAITS, COMPLETE]

@@ -222,8 +222,8 @@ class TestItEqualsAStockMachine:
 
     def test_in_how_many_answers_there_are(self) -> None:
         flat = lifecycle().flat
-        assert (len(flat.state_of), len(flat.answers), flat.cases) == (35, 20, 8)
-        assert len(list(situations(flat))) == 5600
+        assert (len(flat.state_of), len(flat.answers), flat.cases) == (35, 22, 8)
+        assert len(list(situations(flat))) == 6160
 
 
 class TestARefusal:

@@ -199,14 +199,10 @@ REMEMBERED = {
     },
     "runtime/session.py": {
         "_client": "the peer's address, for the log",
-        "_codec": "payloads to frames and back",
         "_connection": "the connection that decides",
         "_drained": "whether the transport takes more bytes (flow control)",
-        "_http": "writes the answer to the request",
-        "_hear": "what the peer's bytes go through",
-        "_held": "the bytes that are held before the accept (a resource)",
         "_keepalive": "Pings and their Pongs (a resource)",
-        "_news": "wakes the receive() whose turn it is (a resource)",
+        "_news": "wakes whoever waits in receive() or send() (a resource)",
         "_paced": "when the last paced message was given (a time)",
         "_path": "what was asked for, for the log",
         "_pong": "the Pong that waits for the transport (flow control)",
@@ -216,6 +212,16 @@ REMEMBERED = {
         "_timers": "timers that run",
         "_transport": "the transport",
         "_turn": "the queue of receive() calls (a resource)",
+        "_wire": "effects to bytes, the peer's bytes to events",
+    },
+    "runtime/wire.py": {
+        "_codec": "payloads to frames and back",
+        "_feed": "what the peer's bytes go through",
+        "_headers": "default header fields",
+        "_held": "the bytes that are held before the accept (a resource)",
+        "_http": "writes the answer to the request",
+        "_options": "settings",
+        "_request": "the handshake request",
     },
 }
 """Every attribute that the connection and the runtime may have, with the reason. None of them is a lifecycle fact."""

@@ -177,6 +177,7 @@ BROKEN: dict[str, tuple[Step, ...]] = {
     "closed_is_final": (step("app_accept", "wire=closed", "wire=open"),),
     "one_end": (step("close_timeout", "wire=closed", effects="abort_transport"),),
     "ended_transport": (step("peer_lost", "wire=open", "wire=closed"),),
+    "silent_after_the_end": (step("peer_ping", "wire=failing", effects="send_pong"),),
     "failed_is_deaf": (step("peer_close", "wire=failing", "wire=closed"),),
 }
 

@@ -109,6 +109,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.monitors = [Monitor(declared) for declared in self.machine.spec.properties.values()]
         self.owed: deque[str | bytes] = deque()  # messages that the app has to be given before any disconnect
         self.effects: list[fx.Effect] = []
+        self.version = version
         self.connection = Connection(
             spec_version=version, extensions=extensions, unread=(3, 64), machine=self.machine, observe=self.watch
         )
@@ -182,6 +183,25 @@ class AnyOrder(RuleBasedStateMachine):
     def has_ended(self) -> bool:
         return self.has(fx.EndTransport) or self.has(fx.AbortTransport)
 
+    @rule(payload=st.binary(max_size=3))
+    def peer_pings_and_a_send_has_waited(self, payload: bytes) -> None:
+        """A Ping is answered from the accept on, until the peer's Close or the end (W8).
+
+        The `send()` goes on, unless we sent a Close or ended (C43).
+        """
+        answered = self.has(fx.CompleteHandshake) and not self.has(fx.EndSending) and not self.has_ended()
+        before = len(self.effects)
+        self.attempt(lambda: self.connection.peer_pinged(payload))
+        assert self.effects[before:] == ([fx.SendPong(payload)] if answered else [])
+
+        over = self.version >= "2.4" and (self.has(fx.SendClose) or self.has_ended())
+        try:
+            assert self.connection.app_waited()
+        except Disconnected:
+            assert over
+        else:
+            assert not over
+
     @rule(code=st.sampled_from([None, 1000, 1001, 4000, 1005, 999]))
     def peer_closes(self, code: int | None) -> None:
         self.attempt(lambda: self.connection.peer_closed(code))
@@ -211,7 +231,7 @@ class AnyOrder(RuleBasedStateMachine):
                 running.remove(effect.timer)
 
 
-SETTINGS = settings(max_examples=800, stateful_step_count=15, deadline=None, derandomize=True)
+SETTINGS = settings(max_examples=900, stateful_step_count=15, deadline=None, derandomize=True)
 
 
 def test_any_order_keeps_every_property() -> None:
