@@ -2,9 +2,10 @@
 
 BIN := .venv/bin
 READY := .venv/.stamp
+GRANIAN := .venv-granian-2.3.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo diagram check-diagrams test test-all style types bench clean
+.PHONY: help setup demo demo-granian diagram check-diagrams test test-all test-oldest style types bench clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,8 +15,16 @@ setup: $(READY) ## make .venv and install what every other verb needs
 $(READY): pyproject.toml .ci/setup
 	@sh .ci/setup
 
-demo: $(READY) ## watch one connection go through its lifecycle
+demo: $(READY) ## watch conversations through Uvicorn, each with its way through the lifecycle
 	$(BIN)/wslifecycle demo
+
+demo-granian: $(GRANIAN)/bin/granian ## see one of them fail on Granian 2.3.1, in an environment made for it
+	$(BIN)/wslifecycle demo --granian $(GRANIAN)/bin
+
+$(GRANIAN)/bin/granian: | $(READY)
+	$(BIN)/python -m venv --clear $(GRANIAN)
+	$(GRANIAN)/bin/python -m pip install --quiet --disable-pip-version-check granian==2.3.1
+	@touch $@
 
 diagram: $(READY) ## draw every picture in diagrams/ again
 	$(BIN)/wslifecycle draw --all diagrams
@@ -28,6 +37,9 @@ test: $(READY) ## run the tests, with asyncio in debug mode
 
 test-all: ## run the tests on each supported Python that is here
 	sh .ci/test-all
+
+test-oldest: ## run those of the runtime with the oldest releases of what it needs
+	sh .ci/test-oldest
 
 style: $(READY) ## check the style: ruff's rules and its formatting
 	$(BIN)/ruff check

@@ -11,7 +11,11 @@ from wslifecycle.runtime.session import Service, Session
 
 
 class Acceptor(asyncio.Protocol):
-    """One connection. It is in `connections` as long as its transport is there."""
+    """One connection. It is in `connections` as long as its transport is there.
+
+    Once the service stops it gets no further: a connection is accepted some turns of the loop, or under TLS a whole
+    handshake, before a protocol hears of it.
+    """
 
     def __init__(self, service: Service, connections: MutableSet[Any]) -> None:
         self.gone = asyncio.get_running_loop().create_future()
@@ -29,7 +33,10 @@ class Acceptor(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         self._connections.add(self)
         seconds = self._service.options.request_timeout
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._too_late)
+        if self._service.stop.is_set():
+            self.shutdown()
+        elif seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._too_late)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the request, or of what follows it."""
@@ -43,7 +50,7 @@ class Acceptor(asyncio.Protocol):
                 self._stop_waiting()
                 self._session = Session(self._transport, self._http, request, self._service)
                 self._read = self._session.data_received
-                self._session.start()
+                self._session.start(request)
 
     def _too_late(self) -> None:
         why = "The request was not complete in time."
@@ -63,6 +70,7 @@ class Acceptor(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server shuts down: a connection is closed as C32 says, one without a complete request at once."""
         if self._session is None:
+            self._read = lambda data: None
             self._transport.close()
         else:
             self._session.shutdown()

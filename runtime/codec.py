@@ -12,6 +12,7 @@ cut (R2), and a fault of the peer cannot be taken for a Close (C47).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -91,23 +92,23 @@ class Held:
     """
 
     def __init__(self, limit: int | None, *, keep: bool = True) -> None:
-        self._bytes = bytearray()
-        self._keep = keep
+        self._bytes = bytearray() if keep else None  # None while what comes is dropped
         self._limit = limit
 
     def feed(self, data: bytes) -> Iterable[Event]:
         """Holds these bytes; a violation if they are too many."""
-        if not self._keep:
+        if self._bytes is None:
             return ()
         self._bytes += data
         if self._limit is None or len(self._bytes) <= self._limit:
             return ()
-        self._bytes.clear()
+        self._bytes = None
         return (Violation(1009, f"more than {self._limit} bytes before the accept"),)
 
     def release(self) -> bytes:
-        """Everything that was held."""
-        return bytes(self._bytes)
+        """Everything that was held, once; from now on nothing is held."""
+        held, self._bytes = self._bytes, None
+        return bytes(held or b"")
 
 
 class WsprotoCodec:
@@ -120,7 +121,7 @@ class WsprotoCodec:
         self._payloads = _Payloads(max_size, deflate)
         self._encoder = FrameProtocol(client=False, extensions=[self._payloads])
         self._decoder: FrameProtocol | None = self._encoder  # None once nothing that comes can have a meaning
-        self._parts: list[Any] = []  # of the message that is not complete yet
+        self._message: Any = None  # what has come of one that is not complete: a list would cost most for tiny parts
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """The events of these bytes, in their order. Has to be read to its end."""
@@ -133,7 +134,7 @@ class WsprotoCodec:
                 if event is not None:
                     yield event
         except ParseFailed as fault:
-            self._decoder = None
+            self._decoder = self._message = None
             yield Violation(int(fault.code), self._payloads.complaint or str(fault))
 
     def _event(self, frame: Frame) -> Event | None:
@@ -145,14 +146,16 @@ class WsprotoCodec:
             case Opcode.PONG:
                 return Pong(payload)
             case Opcode.CLOSE:
-                self._decoder = None
+                self._decoder = self._message = None
                 return self._payloads.last
-        if payload:  # empty ones cost nothing, however many come
-            self._parts.append(payload)
+        if self._message is None:
+            if frame.message_finished:
+                return Message(payload)
+            self._message = io.StringIO() if frame.opcode is Opcode.TEXT else io.BytesIO()
+        self._message.write(payload)
         if not frame.message_finished:
             return None
-        data = self._parts[0] if len(self._parts) == 1 else payload[:0].join(self._parts)
-        self._parts.clear()
+        data, self._message = self._message.getvalue(), None
         return Message(data)
 
     def encode(self, kind: Kind, payload: bytes | str) -> bytes:

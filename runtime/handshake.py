@@ -9,20 +9,26 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import h11
 
 HEAD_LIMIT = 65536
 """Bytes of a request's head."""
 
+_TARGET = re.compile(r"(?:(?:http|ws)s?://[^/?]+|(?=/))(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
+"""Path and query of a request's target, in origin form or absolute form (RFC 9112 section 3.2)."""
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _BODYLESS = frozenset((204, 304))
 """Statuses whose responses have no content-length (RFC 9110 section 8.6); that of a 205 is 0."""
+
+_FRAMING = frozenset((b"connection", b"content-length", b"transfer-encoding"))
 
 Fields: TypeAlias = Iterable[tuple[bytes, bytes]]
 
@@ -55,9 +61,11 @@ class Handshake:
 
     def __init__(self) -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+        self._size = 0  # bytes that have come
 
     def feed(self, data: bytes) -> Request | Refusal | None:
         """Takes bytes of the request; None as long as its head is not complete. Not to be called after an answer."""
+        self._size += len(data)
         try:
             self._http.receive_data(data)
             request = self._http.next_event()
@@ -66,16 +74,19 @@ class Handshake:
         if request is h11.NEED_DATA:
             return None
         assert isinstance(request, h11.Request)
+        rest, silent = self._http.trailing_data[0], request.method == b"HEAD"
+        if self._size - len(rest) > HEAD_LIMIT:  # h11 looks only as long as the head is not complete
+            return self._refuse(431, "The head of this request is too long.", silent=silent)
         fields = _Fields(request)
         for status, why, hints in _faults(request, fields):
-            return self._refuse(status, why, hints, silent=request.method == b"HEAD")
+            return self._refuse(status, why, hints, silent)
         (key,) = fields[b"sec-websocket-key"]
         offers = tuple(value.decode("latin-1") for value in fields[b"sec-websocket-extensions"])
-        return Request(_scope(request, fields), key, offers, self._http.trailing_data[0])
+        return Request(_scope(request, fields), key, offers, rest)
 
     def _refuse(self, status: int, why: str, fields: Fields = (), silent: bool = False) -> Refusal:
         headers = [(b"content-type", b"text/plain; charset=utf-8"), *fields]
-        return Refusal(status, why, self.respond(status, headers, b"" if silent else f"{why}\n".encode()))
+        return Refusal(status, why, self.respond(status, headers, f"{why}\n".encode(), silent))
 
     def accept(self, key: bytes, fields: Fields) -> bytes:
         """The 101 (RFC 6455 section 4.2.2); `fields` are those beyond Upgrade, Connection and Sec-WebSocket-Accept."""
@@ -84,20 +95,21 @@ class Handshake:
         response = h11.InformationalResponse(status_code=101, headers=[*own, *fields], reason=b"Switching Protocols")
         return self._http.send(response) or b""
 
-    def respond(self, status: int, fields: Fields, body: bytes) -> bytes:
-        """A whole response, after which the connection ends."""
+    def respond(self, status: int, fields: Fields, body: bytes, silent: bool = False) -> bytes:
+        """A whole response, after which the connection ends; `silent` leaves out the body, as a HEAD asks for."""
         length = [] if status in _BODYLESS else [(b"content-length", b"%d" % len(body))]
-        return self.head(status, fields, length) + self.body(body) + self.end()
+        return self.head(status, fields, length) + self.body(b"" if silent else body) + self.end()
 
     def head(self, status: int, fields: Fields, length: Fields = ()) -> bytes:
         """The head of a response whose body follows in parts; chunked, if there is no `length`."""
-        own = [field for field in fields if field[0].lower() not in (b"content-length", b"connection")]
-        headers = [*own, *length, (b"connection", b"close")]
+        own = [field for field in fields if field[0].lower() not in _FRAMING]
+        upgrade = any(name.lower() == b"upgrade" for name, _ in own)  # needs an option (RFC 9110 section 7.8)
+        headers = [*own, *length, (b"connection", b"close, upgrade" if upgrade else b"close")]
         return self._http.send(h11.Response(status_code=status, headers=headers, reason=_phrase(status))) or b""
 
     def body(self, data: bytes) -> bytes:
         """A part of a response's body."""
-        return (self._http.send(h11.Data(data=data)) or b"") if data else b""  # an empty chunk would be the last one
+        return self._http.send(h11.Data(data=data)) or b""
 
     def end(self) -> bytes:
         """The end of a response's body."""
@@ -130,6 +142,8 @@ def _faults(request: h11.Request, fields: _Fields) -> Iterator[tuple[int, str, F
         yield 426, "This server speaks WebSocket only.", [(b"upgrade", b"websocket")]
     if request.method != b"GET" or request.http_version != b"1.1":
         yield 400, "A WebSocket handshake is a GET request of HTTP/1.1.", ()
+    if not _TARGET.fullmatch(request.target.decode("ascii")):
+        yield 400, "The target of a WebSocket handshake is a path, or an http URL.", ()
     if b"upgrade" not in fields.tokens(b"connection"):
         yield 400, "A WebSocket handshake has Connection: Upgrade.", ()
     if fields[b"transfer-encoding"] or any(value != b"0" for value in fields[b"content-length"]):
@@ -140,8 +154,8 @@ def _faults(request: h11.Request, fields: _Fields) -> Iterator[tuple[int, str, F
         yield 400, "A WebSocket handshake has a Sec-WebSocket-Version.", ()
     elif versions != [b"13"]:
         yield 426, "This server speaks version 13 of WebSocket.", [(b"sec-websocket-version", b"13")]
-    if not all(value.isascii() for value in fields[b"sec-websocket-protocol"]):
-        yield 400, "The name of a subprotocol is ASCII.", ()
+    if not all(value.isascii() for value in fields[b"host"] + fields[b"sec-websocket-protocol"]):
+        yield 400, "Hosts and names of subprotocols are ASCII.", ()
 
 
 def _valid_keys(keys: list[bytes]) -> bool:
@@ -160,11 +174,9 @@ def _phrase(status: int) -> bytes:
 
 def _scope(request: h11.Request, fields: _Fields) -> dict[str, Any]:
     """The scope of the connection as far as the request tells it (R8 - R17)."""
-    target = request.target.decode("ascii")
-    if not target.startswith("/"):  # absolute form (RFC 6455 section 4.2.1)
-        parts = urlsplit(target)
-        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-    path, _, query = target.partition("?")
+    target = _TARGET.fullmatch(request.target.decode("ascii"))
+    assert target is not None  # or it would have been refused
+    path, query = target[1] or "/", target[2] or ""
     return {
         "type": "websocket",
         "http_version": "1.1",

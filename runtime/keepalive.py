@@ -52,7 +52,7 @@ class Keepalive:
 
     def _be_patient(self, seconds: float | None) -> None:
         self._patience = seconds
-        if self._timer is not None and self._payload is not None:
+        if self._payload is not None:
             self._arm()
 
     def _cancel(self) -> None:

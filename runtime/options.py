@@ -23,10 +23,10 @@ class Options:
     before reading pauses (C31). `ping_interval`, `ping_timeout`: seconds between Pings and for their Pongs; None: no
     Pings, no deadline (C33). `per_message_deflate`: whether compression is agreed to (W12). `close_timeout`: seconds
     for the peer to end a closing connection (C48). `handshake_timeout`: seconds for the app to answer (C49).
-    `request_timeout`: seconds for the request to be complete. `observe` sees every answer of a machine, `on_session`
-    every new session.
+    `request_timeout`: seconds for the request to be complete; None: any time. `observe` sees every answer of a machine,
+    `on_session` every new session.
 
-    Raises `ValueError` for a number that is not positive.
+    Raises `ValueError` for a number that is not positive, `TypeError` for extensions that are no collection.
     """
 
     machine: Lifecycle | None = None
@@ -39,11 +39,15 @@ class Options:
     per_message_deflate: bool = True
     close_timeout: float | None = None
     handshake_timeout: float | None = None
-    request_timeout: float = 10.0
+    request_timeout: float | None = 10.0
     observe: Callable[[Answer], None] | None = None
     on_session: Callable[[Session], None] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.extensions, str):
+            raise TypeError("extensions is a collection of str, not one str.")
+        if self.extensions is not None:
+            object.__setattr__(self, "extensions", tuple(self.extensions))  # an iterator serves one connection only
         for name in (
             "max_size",
             "max_queue",

@@ -48,7 +48,7 @@ async def start_server(
     `host` and `port` are asyncio's (port 0 picks a free one); `path` listens on a unix socket instead, `sock` on a
     socket that is bound already. `lifespan` says whether the app's startup is waited for ("on": has to succeed, "auto":
     if it supports the protocol). `grace`: seconds that apps have after `close()` before they are cancelled (C18; None:
-    any time). `headers` go onto every response.
+    any time). `headers` go onto every answer to a handshake.
 
     Raises `LifespanError` when the app's startup fails, and `OSError` when the address cannot be listened on.
     """
@@ -75,7 +75,6 @@ class Server:
         self._lifespan = lifespan
         self._listener: asyncio.Server
         self._service = service
-        self._stop = asyncio.Event()
 
     async def _listen(self, host: Any, port: int, *, path: str | None, sock: socket | None, ssl: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -101,16 +100,17 @@ class Server:
 
     def close(self) -> None:
         """Accepts no more connections and closes those that are there (C32). Can be called again."""
-        self._stop.set()
+        self._service.stop.set()
         self._listener.close()
         for connection in list(self._connections):
             connection.shutdown()
 
     async def wait_closed(self) -> None:
-        """Waits after `close()` until every connection and every app has ended, then shuts the lifespan down.
+        """Waits for `close()` and until every connection and every app has ended, then shuts the lifespan down.
 
-        After the time of grace apps are cancelled and transports dropped (C18).
+        After the time of grace, which begins now, apps are cancelled and transports dropped (C18).
         """
+        await self._service.stop.wait()
         try:
             async with asyncio.timeout(self._grace):
                 await self._all_gone()
@@ -135,7 +135,7 @@ class Server:
     async def serve_forever(self) -> None:
         """Serves until somebody calls `close()` or cancels this; then waits until everything has ended."""
         try:
-            await self._stop.wait()
+            await self._service.stop.wait()
         finally:
             self.close()
             await self.wait_closed()

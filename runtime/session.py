@@ -38,8 +38,8 @@ class Service:
     """What all connections of a server share.
 
     `state` is the lifespan's namespace, of which each scope gets a copy (R18); None: there is no lifespan. `headers`
-    are added to every response, unless the app gave such a field itself. `tasks` holds the apps that run. `context`
-    makes that of a new app; None: a copy of the current one.
+    are added to every answer to a handshake, unless the app gave such a field itself. `tasks` holds the apps that run,
+    `stop` is set when the server shuts down. `context` makes that of a new app; None: a copy of the current one.
     """
 
     app: App
@@ -49,6 +49,7 @@ class Service:
     root_path: str = ""
     asgi_version: str = "3.0"
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("wslifecycle"))
     context: Callable[[], contextvars.Context | None] = lambda: None
 
@@ -65,7 +66,6 @@ class Session(asyncio.Protocol):
         "_paced",  # when the last paced message was given (C6)
         "_path",  # that was asked for, for the log
         "_pong",  # the latest Pong, while the transport takes no more
-        "_request",  # the handshake request
         "_service",  # what it shares with the server's other connections
         "_task",  # the app
         "_timers",  # those that run, by name
@@ -77,7 +77,6 @@ class Session(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, handshake: Handshake, request: Request, service: Service) -> None:
         options = service.options
         self._transport = transport
-        self._request = request
         self._service = service
         self._connection = options.connection(request.scope["subprotocols"])
         self._wire = Wire(handshake, request, options, service.headers)
@@ -92,10 +91,10 @@ class Session(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._client, self._path = "", ""
 
-    def start(self) -> asyncio.Task[None]:
+    def start(self, request: Request) -> asyncio.Task[None]:
         """Starts the app. The task ends when its callable does; a loss of the connection does not cancel it (C18)."""
         service = self._service
-        scope = self._scope()
+        scope = self._scope(request.scope)
         self._client = ":".join(map(str, scope["client"] or ()))
         self._path = quote(scope["path"]) + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
         if service.options.on_session is not None:
@@ -105,12 +104,12 @@ class Session(asyncio.Protocol):
         self._task = loop.create_task(self._run(scope), context=service.context())
         service.tasks.add(self._task)
         self._task.add_done_callback(service.tasks.discard)
-        self.data_received(self._request.rest)
+        self.data_received(request.rest)
         return self._task
 
-    def _scope(self) -> dict[str, Any]:
+    def _scope(self, told: dict[str, Any]) -> dict[str, Any]:
         """What the request, the transport and the server tell (R3 - R19)."""
-        service, told = self._service, self._request.scope
+        service = self._service
         info = self._transport.get_extra_info
         version = service.options.spec_version or service.options.lifecycle.flat.value("C35", "spec_version")
         scope = told | {

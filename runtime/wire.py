@@ -18,7 +18,7 @@ from wslifecycle.statemachine import effects as fx
 class Wire:
     """What stands between a connection and its transport. `headers` go onto every response, unless the app's do."""
 
-    __slots__ = ("_codec", "_feed", "_headers", "_held", "_http", "_options", "_request")
+    __slots__ = ("_codec", "_feed", "_headers", "_held", "_http", "_key", "_offers", "_options")
 
     def __init__(
         self, http: Handshake, request: Request, options: Options, headers: Sequence[tuple[bytes, bytes]] = ()
@@ -29,8 +29,9 @@ class Wire:
         self._held = Held(flat.value("C14", "bytes"), keep=flat.value("C14", "keep"))
         self._feed: Callable[[bytes], Iterable[Event]] = self._held.feed
         self._http = http
+        self._key = request.key
+        self._offers = request.extensions
         self._options = options
-        self._request = request
 
     def feed(self, data: bytes) -> Iterable[Event]:
         """What these bytes of the peer mean; nothing before the 101. To be read to its end."""
@@ -70,7 +71,7 @@ class Wire:
     def _complete(self, subprotocol: str | None, fields: list[tuple[bytes, bytes]]) -> bytes:
         """The 101, and what was agreed with it."""
         options = self._options
-        agreed = negotiate(self._request.extensions) if options.per_message_deflate else None
+        agreed = negotiate(self._offers) if options.per_message_deflate else None
         if agreed is not None:
             fields = [(b"Sec-WebSocket-Extensions", agreed[0].encode()), *fields]
         if subprotocol is not None:
@@ -78,7 +79,7 @@ class Wire:
         limit = options.max_size or options.lifecycle.flat.value("C34", "bytes")
         self._codec = WsprotoCodec(limit, agreed[1] if agreed else None)
         self._feed = self._codec.feed
-        return self._http.accept(self._request.key, fields)
+        return self._http.accept(self._key, fields)
 
     def _with_defaults(self, headers: fx.Headers) -> list[tuple[bytes, bytes]]:
         """The app's fields, and those of the server that the app has not given."""

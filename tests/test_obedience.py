@@ -150,11 +150,10 @@ REMEMBERED = {
         "_deflate": "the agreed compression",
         "_encoder": "wsproto's writer",
         "_inflate": "the compression of the message that is read, if it is compressed",
-        "_keep": "whether bytes before the accept are held or dropped (a setting)",
         "_limit": "how much is held",
         "_max_size": "the limit of a message",
         "_opcode": "of the frame that is read",
-        "_parts": "the parts of an incomplete message",
+        "_message": "what has come of a message that is not complete",
         "_payloads": "what wsproto shows of each payload",
         "_size": "of the message that is read",
         "last": "the Close frame that is read",
@@ -169,6 +168,7 @@ REMEMBERED = {
     },
     "runtime/handshake.py": {
         "_http": "h11's connection",
+        "_size": "bytes that have come, which are bounded",
         "_values": "the values of each header field",
     },
     "runtime/keepalive.py": {
@@ -195,7 +195,6 @@ REMEMBERED = {
         "_lifespan": "the app's lifespan",
         "_listener": "asyncio's server",
         "_service": "what its connections share",
-        "_stop": "wakes serve_forever()",
     },
     "runtime/session.py": {
         "_client": "the peer's address, for the log",
@@ -206,7 +205,6 @@ REMEMBERED = {
         "_paced": "when the last paced message was given (a time)",
         "_path": "what was asked for, for the log",
         "_pong": "the Pong that waits for the transport (flow control)",
-        "_request": "the handshake request",
         "_service": "what the server's connections share",
         "_task": "the app's task",
         "_timers": "timers that run",
@@ -220,8 +218,9 @@ REMEMBERED = {
         "_headers": "default header fields",
         "_held": "the bytes that are held before the accept (a resource)",
         "_http": "writes the answer to the request",
+        "_key": "of the request, which its answer proves to have read",
+        "_offers": "the extensions that the client offered",
         "_options": "settings",
-        "_request": "the handshake request",
     },
 }
 """Every attribute that the connection and the runtime may have, with the reason. None of them is a lifecycle fact."""

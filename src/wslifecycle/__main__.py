@@ -1,7 +1,8 @@
-"""The command line: `wslifecycle draw | table | explain | demo`, also as `python -m wslifecycle`.
+"""The command line: `wslifecycle draw | table | explain | demo | serve`, also as `python -m wslifecycle`.
 
 Exit status: 0 pass, 1 verdict (a spec that is not sound, a picture that drifted, a conversation that went otherwise),
-2 misuse, 130 interrupted, 141 nobody reads the output. Needs the extra `cli` (click and rich).
+2 misuse, 130 interrupted, 141 nobody reads the output; `serve` ends as Uvicorn does. Needs the extra `cli` (click and
+rich).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ except ImportError as missing:
     raise SystemExit(2) from None
 
 from wslifecycle import __version__
+from wslifecycle.serve import serve
 from wslifecycle.statemachine import explain as words
 from wslifecycle.statemachine.draw import RENDERERS, SUFFIXES, DrawingError, check_all, draw_all, load_path
 from wslifecycle.statemachine.draw import draw as draw_picture
@@ -227,7 +229,7 @@ def _steps(machine: Lifecycle, trace: str) -> list[tuple[str, str, str]]:
 
 
 @main.command()
-@click.argument("scenarios", nargs=-1)
+@click.argument("names", nargs=-1)
 @click.option(
     "-o",
     "--output",
@@ -236,25 +238,42 @@ def _steps(machine: Lifecycle, trace: str) -> list[tuple[str, str, str]]:
     show_default=True,
     help="Where the pictures go.",
 )
-@click.option("--list", "names", is_flag=True, help="Name the scenarios.")
+@click.option("--list", "listed", is_flag=True, help="Name the conversations and the scenarios.")
+@click.option(
+    "--granian",
+    "environment",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Show the pattern of granian issue 591 failing on the `granian` in this bin folder, and working here.",
+)
 @click.pass_context
-def demo(ctx: click.Context, scenarios: tuple[str, ...], output: Path, names: bool) -> None:
-    """Watch short conversations between a real client and a real app over a real socket.
+def demo(ctx: click.Context, names: tuple[str, ...], output: Path, listed: bool, environment: Path | None) -> None:
+    """Watch a client and an app talk over a real socket: what each of them saw, and the states passed.
 
-    Name SCENARIOS of spec/scenarios to watch others. Exits with 1 when one goes otherwise than its scenario says.
+    The conversations run through Uvicorn with our WebSocket protocol and the client of `websockets`. NAMES are those of
+    conversations, or of scenarios of spec/scenarios, which run on our own server; without any, every conversation
+    runs. Each one's way is highlighted in a picture of the lifecycle.
+
+    Exits with 1 when something is seen that the documents do not say, with --granian also when that Granian does not
+    fail. `make demo-granian` makes an environment with Granian 2.3.1.
     """
-    from wslifecycle.conformance.scenarios import load_scenarios
-
-    if names:
-        for scenario in load_scenarios().values():
-            click.echo(f"{scenario.name}: {scenario.title}")
-        return
+    if environment is not None and (names or listed):
+        raise click.UsageError("--granian DIRECTORY shows one pattern; it goes without names and without --list.")
     try:
-        from wslifecycle.conformance.demo import demo as tell
+        from wslifecycle.conformance import demo as conversations
+        from wslifecycle.conformance.granian import granian
     except ImportError as missing:
-        raise click.UsageError(f"The demo needs {missing.name}: pip install 'wslifecycle[demo]'") from None
-    if not tell(_console(), output, scenarios):
+        library = str(missing.name).partition(".")[0]
+        raise click.UsageError(f"The demo needs {library}: pip install 'wslifecycle[demo]'") from None
+    if listed:
+        click.echo("\n".join(conversations.names()))
+    elif not (granian(_console(), environment) if environment else conversations.demo(_console(), output, names)):
         ctx.exit(1)
+
+
+# ------------------------------------------------------------------------------------------------ serve
+
+
+main.add_command(serve)  # made from Uvicorn's own command when it is called
 
 
 if __name__ == "__main__":
