@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -70,7 +71,7 @@ class Handshake:
             self._http.receive_data(data)
             request = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            return self._refuse(error.error_status_hint, f"This is no HTTP request: {error}.")
+            return self._refuse(error.error_status_hint, f"This is no HTTP request: {reprlib.repr(str(error))}.")
         if request is h11.NEED_DATA:
             return None
         assert isinstance(request, h11.Request)
@@ -92,7 +93,8 @@ class Handshake:
         """The 101 (RFC 6455 section 4.2.2); `fields` are those beyond Upgrade, Connection and Sec-WebSocket-Accept."""
         proof = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
         own = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Accept", proof)]
-        response = h11.InformationalResponse(status_code=101, headers=[*own, *fields], reason=b"Switching Protocols")
+        more = [field for field in fields if field[0].lower() not in _FRAMING]  # a server's defaults may hold them
+        response = h11.InformationalResponse(status_code=101, headers=[*own, *more], reason=b"Switching Protocols")
         return self._http.send(response) or b""
 
     def respond(self, status: int, fields: Fields, body: bytes, silent: bool = False) -> bytes:

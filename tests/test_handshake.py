@@ -431,6 +431,10 @@ class TestSection422TheAnswer:
         assert [extension.name for extension in client.extensions] == ["permessage-deflate"]
         assert client.request.scope["subprotocols"] == ["chat", "superchat"]
 
+    @pytest.mark.parametrize("name", [b"Content-Length", b"transfer-encoding", b"connection"])
+    def test_has_no_framing_even_if_the_servers_defaults_do(self, name: bytes) -> None:
+        assert judged().accept(KEY, [(name, b"x")]) == judged().accept(KEY, [])
+
     def test_of_another_key_is_not(self) -> None:
         client = Client()
         client.sees(client.handshake.accept(KEY, ()))
