@@ -280,7 +280,8 @@ def flags(tree: ast.Module) -> set[str]:
 
 
 def sources() -> list[Path]:
-    return [ROOT / "statemachine" / "connection.py", *sorted((ROOT / "runtime").glob("*.py"))]
+    integrations = (ROOT / "src" / "wslifecycle" / "integrations").glob("*.py")
+    return [ROOT / "statemachine" / "connection.py", *sorted((ROOT / "runtime").glob("*.py")), *sorted(integrations)]
 
 
 class TestNothingElseRemembersTheLifecycle:
