@@ -9,6 +9,9 @@ from typing import Any, cast
 from wslifecycle.runtime.handshake import Handshake, Refusal, Request
 from wslifecycle.runtime.session import Service, Session
 
+LINGER = 2.0
+"""Seconds for which a refused peer is still read from, in vain: to close at once would reset it before it has read."""
+
 
 class Acceptor(asyncio.Protocol):
     """One connection. It is in `connections` as long as its transport is there.
@@ -61,7 +64,11 @@ class Acceptor(asyncio.Protocol):
         self._read = lambda data: None
         self._service.logger.info("Request refused with %d: %s", status, why)
         self._transport.write(answer)
-        self._transport.close()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+        else:
+            self._transport.close()
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

@@ -150,7 +150,7 @@ class WsprotoCodec:
                 return self._payloads.last
         if self._message is None:
             if frame.message_finished:
-                return Message(payload)
+                return Message(payload if isinstance(payload, str) else bytes(payload))
             self._message = io.StringIO() if frame.opcode is Opcode.TEXT else io.BytesIO()
         self._message.write(payload)
         if not frame.message_finished:

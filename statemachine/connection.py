@@ -375,7 +375,7 @@ class Connection:
         declared = self._machine.spec.messages.get(kind) if isinstance(kind, str) else None
         if declared is None or declared.sender != "app":
             return None, ""
-        if declared.event_if and message.get(declared.event_if[0]):
+        if declared.event_if and message.get(declared.event_if[0]) is True:  # what is no bool has no truth to ask for
             return declared, declared.event_if[1]
         return declared, declared.event
 

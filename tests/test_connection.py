@@ -568,6 +568,53 @@ class TestWhatAReviewFound:
         assert (connection.app_wants().message or {})["text"] == "a"
 
 
+class Undecided:
+    """Has no truth value, as an array of several items has none."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ask for any() or all()")
+
+
+class TestWhatTheRuntimeAsks:
+    """The methods that came with the runtime: Pings, a send() that had to wait, how it ended."""
+
+    def test_a_key_that_decides_is_refused_by_its_type_and_not_by_what_it_raises(self) -> None:
+        connection = Connection(extensions={"websocket.http.response"})
+        connection.app_sent({"type": "websocket.http.response.start", "status": 401})
+        with pytest.raises(ApplicationViolation, match=r"\[R56\].*more_body"):
+            connection.app_sent({"type": "websocket.http.response.body", "more_body": Undecided()})
+
+    def test_a_send_that_waited_is_complete_as_long_as_the_connection_lasts(self) -> None:
+        connection = opened()
+        assert connection.app_waited()
+        connection.peer_lost()
+        with pytest.raises(Disconnected, match=r"\[C43\] send\(\): the connection has ended"):
+            connection.app_waited()
+
+    @pytest.mark.parametrize(("version", "answer", "complete"), [("2.3", "raises", True), ("2.5", "returns", True)])
+    def test_it_may_also_be_complete_after_the_end(self, version: str, answer: str, complete: bool) -> None:
+        connection = opened(spec_version=version, machine=profile(C43=answer))
+        connection.peer_lost()
+        assert connection.app_waited() is complete
+
+    def test_and_under_a_profile_it_hangs(self) -> None:
+        connection = opened(machine=profile(C43="hangs"))
+        assert connection.app_waited()
+        connection.peer_lost()
+        assert not connection.app_waited()
+
+    def test_how_it_ended_is_told_to_whoever_logs_it(self) -> None:
+        connection = opened()
+        assert (connection.close_code, connection.close_reason) == (None, "")
+        connection.peer_closed(4000, "bye")
+        assert (connection.close_code, connection.close_reason) == (4000, "bye")
+
+    def test_a_close_without_code_and_reason_has_both_all_the_same(self) -> None:
+        connection = opened()
+        connection.peer_closed()
+        assert (connection.close_code, connection.close_reason) == (1005, "")
+
+
 class TestProfilesFromFiles:
     def test_a_relative_path_is_that_of_the_folder_where_it_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

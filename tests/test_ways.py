@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-
 from tests import ways
+
 from wslifecycle.conformance import sockets
 from wslifecycle.conformance.peer import MAX_SIZE
 from wslifecycle.conformance.scenarios import load_scenarios
@@ -22,7 +23,7 @@ SCENARIOS = load_scenarios()
 
 
 def serve_by(way: str) -> sockets.Serve:
-    settings = {"ws_max_size": MAX_SIZE, "ws_ping_interval": None} if way.startswith("uvicorn") else {}
+    settings: dict[str, Any] = {"ws_max_size": MAX_SIZE, "ws_ping_interval": None} if "uvicorn" in way else {}
 
     @asynccontextmanager
     async def serve(app: App, options: Options) -> AsyncIterator[int]:

@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,9 +27,8 @@ from websockets.asyncio.client import connect, unix_connect
 from wslifecycle.integrations.uvicorn import LifecycleProtocol
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.server import start_server
-from wslifecycle.runtime.session import Session
+from wslifecycle.runtime.session import App, Session
 
-App: TypeAlias = Callable[[Any, Any, Any], Awaitable[object]]
 Loop: TypeAlias = Literal["asyncio", "uvloop"]
 
 PATIENCE = 10
@@ -66,6 +65,14 @@ async def _start_server(
     return Running(server.sockets, end)
 
 
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn's server, which looks for `should_exit` only every tenth of a second: too long for hundreds of tests."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # noqa: ASYNC110 - it is an attribute
+            await asyncio.sleep(0.005)
+
+
 async def _uvicorn(
     http: Literal["h11", "httptools"],
     app: App,
@@ -79,7 +86,7 @@ async def _uvicorn(
     config = uvicorn.Config(app, port=0, uds=path, http=http, ws=protocol, log_config=None, **(defaults | settings))
     config.load()
     config.ssl = ssl  # Uvicorn itself makes one from files alone, and the newest only takes a factory
-    server = uvicorn.Server(config)
+    server = _Uvicorn(config)
     task = asyncio.create_task(server.serve())
     while not server.started:
         if task.done():
@@ -115,7 +122,7 @@ class Site:
     url: str
     port: int
     sessions: list[Session]
-    shutdown: Callable[[], Awaitable[None]]
+    shutdown: Callable[[], Coroutine[Any, Any, None]]
     path: str | None
 
     def connect(self, route: str = "", **settings: Any) -> connect:
@@ -177,15 +184,15 @@ def vanish(transport: asyncio.WriteTransport) -> None:
 def run(test: Callable[[], Awaitable[None]], *, loop: Loop = "asyncio", seconds: float = 30) -> None:
     """Runs `test()` in a fresh loop in debug mode, and holds it to leaving nothing behind.
 
-    Raises `TimeoutError` after so many seconds; `AssertionError` if at the end a task is left, if something was dropped
-    that ought to have been closed (`ResourceWarning`) or that raised where nobody could catch it, or if the loop's
-    exception handler was called.
+    Raises `TimeoutError` after so many seconds; `AssertionError` if at the end a task or (on asyncio) a timer is left,
+    if something was dropped that ought to have been closed (`ResourceWarning`) or that raised where nobody could catch
+    it, or if the loop's exception handler was called.
     """
     complaints: list[str] = []
     with _dropped(complaints), asyncio.Runner(debug=True, loop_factory=_FACTORIES[loop]) as runner:
         runner.get_loop().set_exception_handler(lambda loop, context: complaints.append(repr(context)))
         runner.run(_bounded(test, seconds))
-    assert complaints == []
+    assert complaints == [], complaints
 
 
 async def _bounded(test: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -196,7 +203,10 @@ async def _bounded(test: Callable[[], Awaitable[None]], seconds: float) -> None:
     deadline = loop.time() + 1  # for tasks that have been told to end, and have not come to their turn
     while (left := asyncio.all_tasks() - {this}) and loop.time() < deadline:  # noqa: ASYNC110 - nothing announces it
         await asyncio.sleep(0.001)
-    assert left == set()
+    assert left == set(), left
+    scheduled = vars(loop)["_scheduled"] if isinstance(loop, asyncio.BaseEventLoop) else []  # uvloop does not tell
+    timers = [timer for timer in scheduled if not timer.cancelled()]
+    assert timers == [], timers
 
 
 @contextmanager
@@ -207,10 +217,11 @@ def _dropped(complaints: list[str]) -> Iterator[None]:
     sys.unraisablehook = lambda news: complaints.append(f"{news.err_msg or ''} {news.object!r}: {news.exc_value!r}")
     gc.freeze()  # what was there before is no concern of this test, and looking through it takes longest
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ResourceWarning)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", ResourceWarning)  # as an error it would stop uvloop from closing
             yield
             gc.collect()
+        complaints += [str(warning.message) for warning in warned]
     finally:
         gc.unfreeze()
         sys.unraisablehook = hook
