@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 
 import h11
 import pytest
-from tests.ways import Site, serving
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.uri import parse_uri
 
+from tests.ways import Site, serving
 from wslifecycle.conformance.peer import PATIENCE, Peer
 from wslifecycle.conformance.scenarios import Act
 from wslifecycle.runtime.options import Options

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from tests.hands import ACCEPT, CLOSE, Hand, Scene, close_frame, frame, scene, text, until
 from tests.ways import WAYS, run
-
 from wslifecycle.conformance.peer import FRAMES, MAX_SIZE
 from wslifecycle.conformance.scenarios import VIOLATIONS
 

@@ -12,6 +12,7 @@ import asyncio
 from typing import Any, NamedTuple
 
 import pytest
+
 from tests.hands import FIELDS, REQUEST, both, exchange, text
 from tests.ways import WAYS, run, serving
 

@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
+
 from tests.hands import ACCEPT, CLOSE, START, Puppet, scene
 from tests.ways import WAYS, run
-
 from wslifecycle.statemachine.errors import ApplicationViolation
 from wslifecycle.statemachine.load import load_spec
 

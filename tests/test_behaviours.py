@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+
 from tests.hands import (
     ACCEPT,
     BODY,
@@ -31,7 +32,6 @@ from tests.hands import (
     until,
 )
 from tests.ways import WAYS, run, serving
-
 from wslifecycle.conformance.peer import settle
 from wslifecycle.runtime.session import Message, Receive, Send
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+
 from tests.hands import ACCEPT, BODY, CLOSE, START, Hand, Puppet, Scene, scene, until
 from tests.ways import WAYS, run
-
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import lifecycle

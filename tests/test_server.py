@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 import trustme
+from websockets.asyncio.client import connect, unix_connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
 from tests.raw import (
     ACCEPT,
     HUGE,
@@ -40,9 +43,6 @@ from tests.raw import (
     text,
     until,
 )
-from websockets.asyncio.client import connect, unix_connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-
 from wslifecycle.runtime import Options, Server, start_server
 from wslifecycle.runtime.handshake import HEAD_LIMIT
 from wslifecycle.runtime.lifespan import LifespanError

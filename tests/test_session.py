@@ -13,6 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
 from tests.raw import (
     ACCEPT,
     CLOSE,
@@ -36,10 +40,6 @@ from tests.raw import (
     text,
     until,
 )
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Subprotocol
-
 from wslifecycle.runtime import Options, start_server
 from wslifecycle.runtime.session import App, Message, Receive, Send, Session
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected

@@ -9,9 +9,9 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
+
 from tests.hands import ACCEPT, BODY, CLOSE, START, Hand, Puppet, scene
 from tests.ways import WAYS, run
-
 from wslifecycle.runtime.session import Message
 
 ways = pytest.mark.parametrize("way", WAYS)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from tests.trio_driver import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from tests.trio_driver import serve
 from wslifecycle import ApplicationViolation, Disconnected
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 import trustme
 import uvicorn
-from tests.processes import PATIENCE, TESTS, Bare, Server, codes_at_shutdown, served, started, until, visit
 
+from tests.processes import PATIENCE, TESTS, Bare, Server, codes_at_shutdown, served, started, until, visit
 from wslifecycle.serve import PROTOCOL
 
 SERVE = (str(Path(sys.executable).with_name("wslifecycle")), "serve")

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests import ways
 
+from tests import ways
 from wslifecycle.conformance import sockets
 from wslifecycle.conformance.peer import MAX_SIZE
 from wslifecycle.conformance.scenarios import load_scenarios
