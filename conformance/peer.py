@@ -26,6 +26,9 @@ from websockets.uri import parse_uri
 
 from wslifecycle.conformance.scenarios import Act
 
+START_UP = 20.0
+"""Seconds until a server has taken a connection, and called the app."""
+
 PATIENCE = 5.0
 """Seconds that something may take which the scenario says has to happen."""
 
@@ -50,7 +53,7 @@ class Peer:
 
     async def connect(self, port: int) -> None:
         """Opens the connection and sends the handshake request."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(START_UP):
             reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
         offered = [Subprotocol(name) for name in self._subprotocols]
         handshake = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}/"), subprotocols=offered or None)

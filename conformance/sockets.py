@@ -43,7 +43,7 @@ class App:
 
     async def called(self) -> tuple[Any, Any]:
         """Waits until the server has called the app; gives its `receive` and `send`."""
-        async with asyncio.timeout(peers.PATIENCE):
+        async with asyncio.timeout(peers.START_UP):
             return await asyncio.shield(self._called)
 
     async def do(self, act: Act) -> None:
@@ -57,7 +57,7 @@ class App:
                 self.asks.pop(0).cancel()
             case "app sends":
                 try:
-                    async with asyncio.timeout(peers.PATIENCE):
+                    async with asyncio.timeout(peers.START_UP):
                         await send(dict(act.value))
                 except ApplicationViolation:
                     self.raised = "violation"
@@ -125,7 +125,7 @@ Serve: TypeAlias = Callable[[ASGIApp, Options], contextlib.AbstractAsyncContextM
 @contextlib.asynccontextmanager
 async def standalone(app: ASGIApp, options: Options) -> AsyncIterator[int]:
     """Serves an app by our own server."""
-    async with await start_server(app, lifespan="off", grace=peers.PATIENCE, options=options) as server:
+    async with await start_server(app, lifespan="off", grace=peers.START_UP, options=options) as server:
         yield server.sockets[0].getsockname()[1]
 
 

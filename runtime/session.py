@@ -169,9 +169,11 @@ class Session(asyncio.Protocol):
         """
         effects = self._connection.app_sent(message)
         self.happened(effects)
+        if any(isinstance(effect, _LAST) for effect in effects):
+            return
         if self._transport.is_closing():
             await asyncio.sleep(0)  # after a reset no write fails or waits: a loop of send() would never hear of it
-        if self._drained.is_set() or any(isinstance(effect, _LAST) for effect in effects):
+        if self._drained.is_set():
             return
         while True:
             self._news.clear()
