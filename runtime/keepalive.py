@@ -1,8 +1,8 @@
 """Sends Pings and waits for their Pongs (R1, C33). A resource: it says when a peer is silent, and decides nothing.
 
 One timer runs from `start` to `stop`: to the next Ping, or, while a Ping is not answered, to the end of patience. While
-the session has paused reading, the Pong may be waiting in our own buffers: then there is no end of patience, Pings go
-on, and with the end of the pause patience begins anew.
+the session has paused reading, the Pong may be waiting with us, unread: then there is no end of patience, Pings go on,
+and with the end of the pause patience begins anew.
 """
 
 from __future__ import annotations
@@ -50,7 +50,15 @@ class Keepalive:
         """Reading goes on."""
         self._be_patient(self._timeout)
 
+    def let_go(self) -> None:
+        """No more Pings, and nobody to tell: the transport is gone, and a cycle of references with it."""
+        self.stop()
+        self._send = lambda payload: None
+        self._expired = lambda: None
+
     def _be_patient(self, seconds: float | None) -> None:
+        if seconds == self._patience:
+            return
         self._patience = seconds
         if self._payload is not None:
             self._arm()

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 import math
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -58,14 +59,17 @@ class Session(asyncio.Protocol):
     """One connection, from the moment that its handshake request is complete."""
 
     __slots__ = (
-        "_client",  # its address, for the log
+        "__weakref__",  # so that who is told of it may hold it weakly
         "_connection",  # the machine's view of this connection: the only thing here that knows the lifecycle
-        "_drained",  # set while the transport takes more bytes: send() waits for it (C30)
+        "_decoding",  # what was read and is not told yet
+        "_drained",  # set while the transport takes more bytes
+        "_goes_on",  # set while send() need not wait (C30)
         "_keepalive",  # Pings and their Pongs
-        "_news",  # set when something happened: whoever waits in receive() or send() asks again
+        "_news",  # set when something happened: the receive() whose turn it is asks again
         "_paced",  # when the last paced message was given (C6)
-        "_path",  # that was asked for, for the log
-        "_pong",  # the latest Pong, while the transport takes no more
+        "_pong",  # the latest Pong, until it is sent
+        "_reads",  # set while reading is not paused (C31)
+        "_scope",  # the app's, for the log
         "_service",  # what it shares with the server's other connections
         "_task",  # the app
         "_timers",  # those that run, by name
@@ -81,33 +85,33 @@ class Session(asyncio.Protocol):
         self._connection = options.connection(request.scope["subprotocols"])
         self._wire = Wire(handshake, request, options, service.headers)
         self._keepalive = Keepalive(self._ping, lambda: self.time_out("keepalive"), options.ping_timeout)
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._decoding: Iterator[codec.Event] = iter(())
+        self._drained, self._goes_on, self._reads = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        for flow in (self._drained, self._goes_on, self._reads):
+            flow.set()
         self._news = asyncio.Event()
         self._paced = -math.inf
         self._pong: fx.SendPong | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._client, self._path = "", ""
+        self._scope: dict[str, Any] = {}
 
     def start(self, request: Request) -> asyncio.Task[None]:
         """Starts the app. The task ends when its callable does; a loss of the connection does not cancel it (C18)."""
         service = self._service
-        scope = self._scope(request.scope)
-        self._client = ":".join(map(str, scope["client"] or ()))
-        self._path = quote(scope["path"]) + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
+        self._scope = self._told(request.scope)
         if service.options.on_session is not None:
             service.options.on_session(self)
         self.carry_out(self._connection.started())
         loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._run(scope), context=service.context())
+        self._task = loop.create_task(self._run(), context=service.context())
         service.tasks.add(self._task)
         self._task.add_done_callback(service.tasks.discard)
         self.data_received(request.rest)
         return self._task
 
-    def _scope(self, told: dict[str, Any]) -> dict[str, Any]:
+    def _told(self, told: dict[str, Any]) -> dict[str, Any]:
         """What the request, the transport and the server tell (R3 - R19)."""
         service = self._service
         info = self._transport.get_extra_info
@@ -124,16 +128,18 @@ class Session(asyncio.Protocol):
         }
         return scope if service.state is None else scope | {"state": dict(service.state)}
 
-    async def _run(self, scope: dict[str, Any]) -> None:
+    async def _run(self) -> None:
         log = self._service.logger
         try:
-            result: object = await self._service.app(scope, self.receive, self.send)  # type: ignore[func-returns-value]
+            result: object = await self._service.app(self._scope, self.receive, self.send)  # type: ignore[func-returns-value]
         except BaseException as error:
             self.happened(self._connection.app_raised(error))
+            assert self._task is not None
+            stray = isinstance(error, asyncio.CancelledError) and not self._task.cancelling()
+            if (stray or isinstance(error, Exception)) and not self._connection.is_quiet(error):
+                log.error("Exception in ASGI application\n", exc_info=error)
             if not isinstance(error, Exception):
                 raise
-            if not self._connection.is_quiet(error):
-                log.error("Exception in ASGI application\n", exc_info=error)
             return
         effects = self._connection.app_returned()
         self.happened(effects)
@@ -146,12 +152,13 @@ class Session(asyncio.Protocol):
 
     async def receive(self) -> Message:
         """The app's `receive()`: the next message, in call order. One that is cancelled takes nothing with it."""
+        queued = self._turn.locked()  # it began to wait before: it is no loop that has to be paced
         async with self._turn:
             while (message := (given := self._connection.app_wants()).message) is None:
                 self._news.clear()
                 await self._news.wait()
             for effect in given.effects:
-                if isinstance(effect, fx.Pace):
+                if isinstance(effect, fx.Pace) and not queued:
                     await self._pace(effect.seconds)
             self.carry_out(given.effects)
             return message
@@ -169,59 +176,78 @@ class Session(asyncio.Protocol):
         """
         effects = self._connection.app_sent(message)
         self.happened(effects)
-        if any(isinstance(effect, _LAST) for effect in effects):
+        if not effects or any(isinstance(effect, _LAST) for effect in effects):
             return
         if self._transport.is_closing():
             await asyncio.sleep(0)  # after a reset no write fails or waits: a loop of send() would never hear of it
-        if self._drained.is_set():
+        if self._goes_on.is_set():
             return
-        while True:
-            self._news.clear()
-            await self._news.wait()
-            if self._connection.app_waited() and self._drained.is_set():
-                return
+        await self._goes_on.wait()
+        if not self._connection.app_waited():
+            await asyncio.get_running_loop().create_future()  # for ever, as the profile has it
 
     # ---------------------------------------------------------------------------------------- the peer's side
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer: decoded, and told to the connection one by one."""
-        for event in self._wire.feed(data):
-            match event:
-                case codec.Message(data=message):
-                    self.happened(self._connection.peer_sent(message))
-                case codec.Ping(payload):
-                    self.happened(self._connection.peer_pinged(payload))
-                case codec.Pong(payload):
-                    self._keepalive.ponged(payload)
-                case codec.Close(code, reason):
-                    self.happened(self._connection.peer_closed(code, reason))
-                case codec.Violation(code, complaint):
-                    self._service.logger.debug("%s is at fault: %s", self._client, complaint)
-                    self.happened(self._connection.peer_violated(code))
+        self._decoding = itertools.chain(self._decoding, self._wire.feed(data))
+        self._decode()
+
+    def _decode(self, *, whole: bool = False) -> None:
+        """Tells the connection what was read: as long as it reads on (C31), or, at the end, the `whole` of it."""
+        while whole or self._reads.is_set():
+            event = next(self._decoding, None)
+            if event is None:
+                break
+            self._hear(event)
+        if self._drained.is_set():
+            self._flush_pong()
+
+    def _hear(self, event: codec.Event) -> None:
+        match event:
+            case codec.Message(data=message):
+                self.happened(self._connection.peer_sent(message))
+            case codec.Ping(payload):
+                self.happened(self._connection.peer_pinged(payload))
+            case codec.Pong(payload):
+                self._keepalive.ponged(payload)
+            case codec.Close(code, reason):
+                self.happened(self._connection.peer_closed(code, reason))
+            case codec.Violation(code, complaint):
+                self._service.logger.debug("%s is at fault: %s", self._client(), complaint)
+                self.happened(self._connection.peer_violated(code))
 
     def eof_received(self) -> None:
         """The peer ended its side; whatever is written is flushed and then the transport ends."""
+        self._decode(whole=True)
         self.happened(self._connection.peer_eof())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
-        self.happened(self._connection.peer_lost())
-        for timer in self._timers.values():
-            timer.cancel()
-        self._drained.set()
-        if self._task is not None and self._service.options.lifecycle.flat.value("C18", "on_loss"):
-            self._task.cancel()
+        try:
+            self._decode(whole=True)
+            self.happened(self._connection.peer_lost())
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._keepalive.let_go()
+            self._goes_on.set()
+            if self._task is not None and self._service.options.lifecycle.flat.value("C18", "on_loss"):
+                self._task.cancel()
 
     def pause_writing(self) -> None:
         """The transport's buffer is over its high-water mark."""
+        self._drained.clear()
+        self._set_patience()
         if self._service.options.lifecycle.flat.value("C30", "drain"):
-            self._drained.clear()
+            self._goes_on.clear()
 
     def resume_writing(self) -> None:
         """It is below again."""
-        self._flush_pong()
         self._drained.set()
-        self._news.set()
+        self._set_patience()
+        self._flush_pong()
+        self._goes_on.set()
 
     # ---------------------------------------------------------------------------------------- the server's side
 
@@ -253,9 +279,7 @@ class Session(asyncio.Protocol):
         for effect in effects:
             match effect:
                 case fx.SendPong():
-                    self._pong = effect  # of those that have to wait only the last one is sent (RFC 6455 5.5.3)
-                    if self._drained.is_set():
-                        self._flush_pong()
+                    self._pong = effect  # of those that come together only the last one is sent (RFC 6455 5.5.3)
                 case fx.PauseReading() | fx.ResumeReading():
                     self._read(on=isinstance(effect, fx.ResumeReading))
                 case fx.StartTimer(timer, seconds):
@@ -276,26 +300,42 @@ class Session(asyncio.Protocol):
         match effect:
             case fx.SendClose():
                 self._flush_pong()
+                self._goes_on.set()  # whoever waits in send() is told that it is over
             case fx.CompleteHandshake():
                 self._log("[accepted]")
             case fx.SendResponse(status) | fx.SendHead(status):
                 self._log(str(status))
-        if data := self._wire.encode(effect):  # an ended transport may mind even a write of nothing
+        if data := self._wire.encode(effect):  # of a Pace nothing is seen, and a transport may be gone by then
             self._transport.write(data)
 
     def _flush_pong(self) -> None:
-        if self._pong is not None:
+        if self._pong is not None and not self._transport.is_closing():
             self._transport.write(self._wire.encode(self._pong))
-            self._pong = None
+        self._pong = None
 
     def _ping(self, payload: bytes) -> None:
         self._transport.write(self._wire.ping(payload))
 
     def _read(self, *, on: bool) -> None:
-        """Pauses and resumes reading; the deadline for a Pong that cannot be read does not run (C33)."""
-        (self._transport.resume_reading if on else self._transport.pause_reading)()
-        if not self._service.options.lifecycle.flat.value("C33", "paused"):
-            (self._keepalive.resume if on else self._keepalive.pause)()
+        """Pauses and resumes reading: from the transport, and of what was read from it already."""
+        if on:
+            self._reads.set()
+            self._transport.resume_reading()
+            asyncio.get_running_loop().call_soon(self._decode)  # these effects are to be carried out first
+        else:
+            self._reads.clear()
+            self._transport.pause_reading()
+        self._set_patience()
+
+    def _set_patience(self) -> None:
+        """The deadline for a Pong does not run while it may wait with us, unread (C33).
+
+        If the peer takes nothing from us either, it is no healthy peer of a slow app: then the deadline runs.
+        """
+        if self._reads.is_set() or not self._drained.is_set():
+            self._keepalive.resume()
+        elif not self._service.options.lifecycle.flat.value("C33", "paused"):
+            self._keepalive.pause()
 
     def _start_timer(self, timer: str, seconds: float) -> None:
         if timer == "keepalive":
@@ -312,7 +352,7 @@ class Session(asyncio.Protocol):
     def _end_sending(self) -> None:
         """Ends our side of the transport; under TLS, which knows no such thing, its graceful end begins."""
         self._pong = None
-        self._drained.set()
+        self._goes_on.set()
         if not self._transport.can_write_eof():
             self._transport.close()
         elif not self._transport.is_closing():  # uvloop minds
@@ -321,7 +361,7 @@ class Session(asyncio.Protocol):
     def _end(self, effect: fx.EndTransport | fx.AbortTransport) -> None:
         """Ends the transport. Whoever waits in `send()` need not see it flushed."""
         self._pong = None
-        self._drained.set()
+        self._goes_on.set()
         match effect:
             case fx.AbortTransport():
                 self._transport.abort()
@@ -334,7 +374,12 @@ class Session(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------- the log
 
     def _log(self, what: str) -> None:
-        self._service.logger.info('%s - "WebSocket %s" %s', self._client, self._path, what)
+        scope = self._scope  # as middleware has it by now: a proxy's forwarded address is the client's
+        path = quote(scope["path"]) + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
+        self._service.logger.info('%s - "WebSocket %s" %s', self._client(), path, what)
+
+    def _client(self) -> str:
+        return ":".join(map(str, self._scope["client"] or ()))
 
     def _log_close(self) -> None:
         """One line at the end, with the code and the reason that the app is told."""

@@ -545,8 +545,23 @@ class TestReceive:
                 paced = asyncio.ensure_future(receive())
                 await asyncio.sleep(0)
                 paced.cancel()
-                assert [await call for call in called(receive, 3)] == [last] * 3
+                await asyncio.wait({paced})
+                assert [await receive() for _ in range(3)] == [last] * 3
                 assert 0.14 <= time.monotonic() - start < 0.19
+
+        run(test(), loop)
+
+    def test_answers_all_that_wait_when_the_connection_ends_at_once(self, loop: Loop) -> None:
+        """C6 is for loops that ignore the disconnect; these calls were there before it."""
+
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, _, receive, _):
+                waiting = called(receive, 60)
+                await asyncio.sleep(0)
+                start = time.monotonic()
+                peer.reset()
+                assert [await call for call in waiting] == [disconnect(1006)] * 60
+                assert time.monotonic() - start < 1.5  # at a pace it would be 3
 
         run(test(), loop)
 
@@ -920,8 +935,10 @@ class TestAPingOfThePeer:
         async def test() -> None:
             app = Notes()
             async with serving(app) as site, site.upgraded() as peer:
-                peer.send(frame(1, b"a", fin=False), frame(9, b"one"), frame(0, b"b"), frame(9, b""), close_frame(1000))
-                assert [await peer.frame() for _ in range(3)] == [(10, b"one"), (10, b""), (8, b"\x03\xe8")]
+                peer.send(frame(1, b"a", fin=False), frame(9, b"one"))
+                assert await peer.frame() == (10, b"one")
+                peer.send(frame(0, b"b"), frame(9, b""), close_frame(1000))
+                assert [await peer.frame() for _ in range(2)] == [(10, b""), (8, b"\x03\xe8")]
                 assert await peer.rest() == b""
             assert app.given == ["ab", (1000, "")]
 
@@ -964,13 +981,24 @@ class TestAPingOfThePeer:
 
         async def test() -> None:
             async with held(ACCEPT) as (peer, session, _, _):
-                for _ in range(10):
-                    session.data_received(frame(9, bytes(125)) * 1000)
-                    await asyncio.sleep(0)
+                for _ in range(10_000):
+                    session.data_received(frame(9, bytes(125)))
                 assert 1 << 15 < session._transport.get_write_buffer_size() <= 1 << 17
                 session.data_received(frame(9, b"last"))
                 while await peer.frame() != (10, b"last"):
                     pass
+
+        run(test(), loop)
+
+    def test_is_answered_with_the_others_that_came_with_it_by_one_pong(self, loop: Loop) -> None:
+        """RFC 6455 section 5.5.3: a burst costs one Pong, for the last of them."""
+
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, _, _):
+                session.data_received(b"".join(frame(9, b"%d" % number) for number in range(1000)))
+                assert await peer.frame() == (10, b"999")
+                peer.send(close_frame(1000))
+                assert await peer.closed_with() == (1000, "")
 
         run(test(), loop)
 
@@ -1601,7 +1629,7 @@ class TestC40AnExceptionThatLeavesTheApp:
 
     @pytest.mark.parametrize(
         ("app", "logged"),
-        [(raises_value_error, [ValueError]), (violates, [ApplicationViolation]), (raises_cancelled, []), (returns, [])],
+        [(raises_value_error, [ValueError]), (violates, [ApplicationViolation]), (raises_cancelled, [asyncio.CancelledError]), (returns, [])],
     )
     def test_that_is_a_fault_is_logged(
         self, loop: Loop, caplog: pytest.LogCaptureFixture, app: App, logged: list[type[Exception]]
