@@ -76,6 +76,7 @@ class Acceptor(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server shuts down: a connection is closed as C32 says, one without a complete request at once."""
+        self._stop_waiting()
         if self._session is None:
             self._read = lambda data: None
             self._transport.close()

@@ -93,8 +93,7 @@ class Handshake:
         """The 101 (RFC 6455 section 4.2.2); `fields` are those beyond Upgrade, Connection and Sec-WebSocket-Accept."""
         proof = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
         own = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Accept", proof)]
-        more = [field for field in fields if field[0].lower() not in _FRAMING]  # a server's defaults may hold them
-        response = h11.InformationalResponse(status_code=101, headers=[*own, *more], reason=b"Switching Protocols")
+        response = h11.InformationalResponse(status_code=101, headers=[*own, *fields], reason=b"Switching Protocols")
         return self._http.send(response) or b""
 
     def respond(self, status: int, fields: Fields, body: bytes, silent: bool = False) -> bytes:
@@ -116,6 +115,17 @@ class Handshake:
     def end(self) -> bytes:
         """The end of a response's body."""
         return self._http.send(h11.EndOfMessage()) or b""
+
+
+def addable(name: bytes, value: bytes) -> bool:
+    """Whether a server may add a field to every answer: HTTP can carry it, and it is none of the handshake's own."""
+    if name.lower() in {*_FRAMING, b"upgrade"} or name.lower().startswith(b"sec-websocket-"):
+        return False
+    try:
+        h11.Response(status_code=200, headers=[(name, value)])
+    except h11.LocalProtocolError:
+        return False
+    return True
 
 
 class _Fields:

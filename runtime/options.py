@@ -48,8 +48,9 @@ class Options:
             raise TypeError("extensions is a collection of str, not one str.")
         if self.extensions is not None:
             object.__setattr__(self, "extensions", tuple(self.extensions))  # an iterator serves one connection only
+        if self.max_size is not None and not self.max_size >= 0:
+            raise ValueError(f"max_size has to be at least 0, or None; it is {self.max_size!r}.")
         for name in (
-            "max_size",
             "max_queue",
             "ping_interval",
             "ping_timeout",

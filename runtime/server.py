@@ -14,12 +14,14 @@ import asyncio
 import contextlib
 import logging
 import ssl as tls
+import sys
 from collections.abc import Sequence
 from socket import socket
 from types import TracebackType
 from typing import Any, TypeAlias
 
 from wslifecycle.runtime.acceptor import Acceptor
+from wslifecycle.runtime.handshake import addable
 from wslifecycle.runtime.lifespan import CANCEL_TIMEOUT, Lifespan, Mode
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.session import App, Service
@@ -50,8 +52,12 @@ async def start_server(
     if it supports the protocol). `grace`: seconds that apps have after `close()` before they are cancelled (C18; None:
     any time). `headers` go onto every answer to a handshake.
 
-    Raises `LifespanError` when the app's startup fails, and `OSError` when the address cannot be listened on.
+    Raises `LifespanError` when the app's startup fails, `OSError` when the address cannot be listened on, and
+    `ValueError` for a header that HTTP cannot carry or that is the handshake's own.
     """
+    for name, value in headers:
+        if not addable(name, value):
+            raise ValueError(f"The header {name!r}: {value!r} cannot be added to every answer to a handshake.")
     life = Lifespan(app, lifespan)
     await life.startup()
     options = options or Options()
@@ -82,12 +88,15 @@ class Server:
         def acceptor() -> Acceptor:
             return Acceptor(self._service, self._connections)
 
+        secure: dict[str, Any] = {"ssl": ssl}
+        if ssl is not None:  # a TLS handshake may take as long as the request behind it
+            secure["ssl_handshake_timeout"] = self._service.options.request_timeout
         if path is not None:
-            self._listener = await loop.create_unix_server(acceptor, path, ssl=ssl)
+            self._listener = await loop.create_unix_server(acceptor, path, **secure)
         elif sock is not None:
-            self._listener = await loop.create_server(acceptor, sock=sock, ssl=ssl)
+            self._listener = await loop.create_server(acceptor, sock=sock, **secure)
         else:
-            self._listener = await loop.create_server(acceptor, host, port, ssl=ssl)
+            self._listener = await loop.create_server(acceptor, host, port, **secure)
 
     @property
     def sockets(self) -> tuple[Any, ...]:
@@ -124,8 +133,8 @@ class Server:
                 async with asyncio.timeout(CANCEL_TIMEOUT):
                     await self._all_gone()
         await self._lifespan.shutdown(self._grace)
-        if not self._connections:
-            await self._listener.wait_closed()
+        if sys.version_info >= (3, 13):
+            self._listener.abort_clients()  # a TLS handshake that goes on is no connection of ours yet
 
     async def _all_gone(self) -> None:
         """Waits for the connections and for the apps, which may live longer (R52)."""

@@ -39,8 +39,9 @@ class Service:
     """What all connections of a server share.
 
     `state` is the lifespan's namespace, of which each scope gets a copy (R18); None: there is no lifespan. `headers`
-    are added to every answer to a handshake, unless the app gave such a field itself. `tasks` holds the apps that run,
-    `stop` is set when the server shuts down. `context` makes that of a new app; None: a copy of the current one.
+    are added to every answer to a handshake, unless the app gave such a field itself, or it cannot be sent. `tasks`
+    holds the apps that run, `stop` is set when the server shuts down. `context` makes that of a new app; None: a copy
+    of the current one.
     """
 
     app: App

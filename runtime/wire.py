@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from wslifecycle.runtime.codec import Codec, Event, Held, WsprotoCodec, close_payload
 from wslifecycle.runtime.deflate import negotiate
-from wslifecycle.runtime.handshake import Handshake, Request
+from wslifecycle.runtime.handshake import Handshake, Request, addable
 from wslifecycle.runtime.options import Options
 from wslifecycle.statemachine import effects as fx
 
@@ -76,12 +76,12 @@ class Wire:
             fields = [(b"Sec-WebSocket-Extensions", agreed[0].encode()), *fields]
         if subprotocol is not None:
             fields = [(b"Sec-WebSocket-Protocol", subprotocol.encode()), *fields]
-        limit = options.max_size or options.lifecycle.flat.value("C34", "bytes")
+        limit = options.lifecycle.flat.value("C34", "bytes") if options.max_size is None else options.max_size
         self._codec = WsprotoCodec(limit, agreed[1] if agreed else None)
         self._feed = self._codec.feed
         return self._http.accept(self._key, fields)
 
     def _with_defaults(self, headers: fx.Headers) -> list[tuple[bytes, bytes]]:
-        """The app's fields, and those of the server that the app has not given."""
+        """The app's fields, and those of the server that the app has not given and that can be sent."""
         given = {name.lower() for name, _ in headers}
-        return [*headers, *(field for field in self._headers if field[0].lower() not in given)]
+        return [*headers, *(field for field in self._headers if field[0].lower() not in given and addable(*field))]

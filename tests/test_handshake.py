@@ -18,7 +18,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from wslifecycle.runtime.handshake import HEAD_LIMIT, Handshake, Refusal, Request
+from wslifecycle.runtime.handshake import HEAD_LIMIT, Handshake, Refusal, Request, addable
 
 Field = tuple[bytes, bytes]
 
@@ -431,10 +431,6 @@ class TestSection422TheAnswer:
         assert [extension.name for extension in client.extensions] == ["permessage-deflate"]
         assert client.request.scope["subprotocols"] == ["chat", "superchat"]
 
-    @pytest.mark.parametrize("name", [b"Content-Length", b"transfer-encoding", b"connection"])
-    def test_has_no_framing_even_if_the_servers_defaults_do(self, name: bytes) -> None:
-        assert judged().accept(KEY, [(name, b"x")]) == judged().accept(KEY, [])
-
     def test_of_another_key_is_not(self) -> None:
         client = Client()
         client.sees(client.handshake.accept(KEY, ()))
@@ -447,6 +443,24 @@ class TestSection422TheAnswer:
         assert isinstance(client.handshake_exc, InvalidStatus)
         response = client.handshake_exc.response
         assert (response.status_code, response.reason_phrase, response.body) == (403, "Forbidden", b"no")
+
+
+class TestFieldsThatAServerAddsToEveryAnswer:
+    @pytest.mark.parametrize("field", [(b"server", b"ours"), (b"X-Empty", b""), (b"x", b"\xe9\t ~")])
+    def test_may_be_those_that_http_can_carry(self, field: tuple[bytes, bytes]) -> None:
+        assert addable(*field)
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            *((name, b"1") for name in (b"Content-Length", b"transfer-encoding", b"connection", b"Upgrade")),
+            *((name, b"1") for name in (b"Sec-WebSocket-Accept", b"sec-websocket-protocol")),
+            *((name, b"1") for name in (b"", b"a b", b"x\xe9", b"a:", b"a\r\nb")),
+            *((b"x", value) for value in (b"a\r\nb: c", b"a\nb", b"a\0b", b" a")),
+        ],
+    )
+    def test_are_none_of_the_handshakes_own_and_none_that_breaks_it(self, field: tuple[bytes, bytes]) -> None:
+        assert not addable(*field)
 
 
 class TestTheDenial:

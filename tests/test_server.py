@@ -815,7 +815,6 @@ class TestTLS:
 # ------------------------------------------------------------------------------------------------ options
 
 NUMBERS = (
-    "max_size",
     "max_queue",
     "ping_interval",
     "ping_timeout",
@@ -831,6 +830,12 @@ class TestOptions:
     def test_are_refused_where_a_number_is_not_positive(self, name: str, value: Any) -> None:
         with pytest.raises(ValueError, match=f"{name} has to be more than 0"):
             Options(**{name: value})
+
+    @pytest.mark.parametrize("value", [-1, math.nan])
+    def test_are_refused_where_no_message_could_be_of_a_size(self, value: Any) -> None:
+        assert Options(max_size=0).max_size == 0
+        with pytest.raises(ValueError, match="max_size has to be at least 0"):
+            Options(max_size=value)
 
     @pytest.mark.parametrize("value", ["websocket.http.response", 1])
     def test_are_refused_where_extensions_are_no_collection(self, value: Any) -> None:

@@ -1629,7 +1629,12 @@ class TestC40AnExceptionThatLeavesTheApp:
 
     @pytest.mark.parametrize(
         ("app", "logged"),
-        [(raises_value_error, [ValueError]), (violates, [ApplicationViolation]), (raises_cancelled, [asyncio.CancelledError]), (returns, [])],
+        [
+            (raises_value_error, [ValueError]),
+            (violates, [ApplicationViolation]),
+            (raises_cancelled, [asyncio.CancelledError]),
+            (returns, []),
+        ],
     )
     def test_that_is_a_fault_is_logged(
         self, loop: Loop, caplog: pytest.LogCaptureFixture, app: App, logged: list[type[Exception]]

@@ -46,8 +46,8 @@ class LifecycleProtocol(Acceptor):
         interval, timeout = config.ws_ping_interval, config.ws_ping_timeout
         options = replace(
             self.options,
-            max_size=config.ws_max_size,
-            max_queue=config.ws_max_queue,
+            max_size=max(config.ws_max_size, 0),
+            max_queue=max(config.ws_max_queue, 1),  # without any, nothing could ever be read
             ping_interval=interval if interval and interval > 0 else None,
             ping_timeout=timeout if timeout and timeout > 0 else None,
             per_message_deflate=config.ws_per_message_deflate,
