@@ -244,7 +244,7 @@ LATE = {
     "fastapi": 1006,
     "litestar": 1000,  # does not ask the server: it raises a WebSocketDisconnect with this default by itself,
     # and then its middleware sends a close, which is what the server refuses
-    "quart": "OSError",
+    "quart": "refused",
     "channels": "OSError",
 }
 

@@ -6,6 +6,10 @@ import asyncio
 from typing import Any
 
 from quart import Quart, abort, websocket
+from quart.wrappers import base
+
+REFUSALS = (OSError, getattr(base, "ClientDisconnectedError", OSError))
+"""What its send() raises after a disconnect: the server's error, since Quart 0.23 one of its own."""
 
 
 def make(seen: asyncio.Queue[Any]) -> Quart:
@@ -65,8 +69,8 @@ def make(seen: asyncio.Queue[Any]) -> Quart:
         except asyncio.CancelledError:
             try:
                 await websocket.send("too late")
-            except OSError:
-                seen.put_nowait("OSError")
+            except REFUSALS:
+                seen.put_nowait("refused")
             raise
 
     @app.websocket("/flood")
@@ -75,7 +79,7 @@ def make(seen: asyncio.Queue[Any]) -> Quart:
             for _ in range(300):  # far more than a client that does not read takes
                 await websocket.send(bytes(1 << 20))
             seen.put_nowait("taken")
-        except (OSError, asyncio.CancelledError) as error:  # whichever comes first
+        except (*REFUSALS, asyncio.CancelledError) as error:  # whichever comes first
             seen.put_nowait("refused")
             if isinstance(error, asyncio.CancelledError):
                 raise
