@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 import ssl as tls
-import sys
 from collections.abc import Sequence
 from socket import socket
 from types import TracebackType
@@ -133,8 +132,9 @@ class Server:
                 async with asyncio.timeout(CANCEL_TIMEOUT):
                     await self._all_gone()
         await self._lifespan.shutdown(self._grace)
-        if sys.version_info >= (3, 13):
-            self._listener.abort_clients()  # a TLS handshake that goes on is no connection of ours yet
+        abort = getattr(self._listener, "abort_clients", None)  # asyncio's has it since Python 3.13
+        if abort is not None:
+            abort()  # a TLS handshake that goes on is no connection of ours yet
 
     async def _all_gone(self) -> None:
         """Waits for the connections and for the apps, which may live longer (R52)."""
