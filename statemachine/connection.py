@@ -164,9 +164,15 @@ class Connection:
         return bool(self._machine.flat.value("C40", "quiet")) and self._stems_from_here(error, set())
 
     def _stems_from_here(self, error: BaseException, met: set[int]) -> bool:
-        """Follows the chain that a traceback would show; `met` ends one that goes round."""
-        link: BaseException | None = error
-        while link is not None and id(link) not in met:
+        """Follows causes and contexts, also those that `from None` hides from a traceback; `met` ends a circle.
+
+        Quart for one raises an exception of its own `from None` when our `send()` has told it of the end.
+        """
+        links: list[BaseException | None] = [error]
+        while links:
+            link = links.pop()
+            if link is None or id(link) in met:
+                continue
             if isinstance(link, Disconnected) and link.origin is self:
                 return True
             met.add(id(link))
@@ -174,7 +180,7 @@ class Connection:
                 leaves = link.exceptions
                 if all(self._stems_from_here(leaf, met.copy()) for leaf in leaves):
                     return True
-            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+            links += [link.__cause__, link.__context__]
         return False
 
     # ---------------------------------------------------------------------------------------- the peer
