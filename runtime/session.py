@@ -135,8 +135,8 @@ class Session(asyncio.Protocol):
             result: object = await self._service.app(self._scope, self.receive, self.send)  # type: ignore[func-returns-value]
         except BaseException as error:
             self.happened(self._connection.app_raised(error))
-            assert self._task is not None
-            stray = isinstance(error, asyncio.CancelledError) and not self._task.cancelling()
+            task = asyncio.current_task()
+            stray = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
             if (stray or isinstance(error, Exception)) and not self._connection.is_quiet(error):
                 log.error("Exception in ASGI application\n", exc_info=error)
             if not isinstance(error, Exception):
@@ -269,7 +269,7 @@ class Session(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------- effects
 
     def happened(self, effects: Sequence[fx.Effect]) -> None:
-        """Something happened: carries out what it brought about, and has whoever waits ask again."""
+        """Something happened: carries out what it brought about, and has the waiting `receive()` ask again."""
         self.carry_out(effects)
         self._news.set()
         if any(isinstance(effect, fx.CompleteHandshake) for effect in effects):
@@ -321,11 +321,11 @@ class Session(asyncio.Protocol):
         """Pauses and resumes reading: from the transport, and of what was read from it already."""
         if on:
             self._reads.set()
-            self._transport.resume_reading()
             asyncio.get_running_loop().call_soon(self._decode)  # these effects are to be carried out first
         else:
             self._reads.clear()
-            self._transport.pause_reading()
+        if not self._transport.is_closing():  # uvloop minds
+            (self._transport.resume_reading if on else self._transport.pause_reading)()
         self._set_patience()
 
     def _set_patience(self) -> None:
