@@ -52,7 +52,7 @@ class LifecycleProtocol(Acceptor):
             ping_timeout=timeout if timeout and timeout > 0 else None,
             per_message_deflate=config.ws_per_message_deflate,
         )
-        anew = getattr(config, "reset_contextvars", False)  # since Uvicorn 0.4x
+        anew = getattr(config, "reset_contextvars", False)  # which older releases do not have
         service = Service(
             app=config.loaded_app,
             options=options,
