@@ -107,6 +107,23 @@ class TestAPeer:
 
         run(test(), loop)
 
+    def test_that_closes_before_it_reads_gets_what_was_sent_before(self, loop: Loop) -> None:
+        """The transport is ended, and not dropped: what waits in its buffer is flushed, our Close behind it."""
+
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, _, send):
+                sending = asyncio.ensure_future(send(binary(HUGE)))
+                await until(session._transport.get_write_buffer_size)
+                peer.send(close_frame(1000))
+                await until(lambda: session._connection.close_code == 1000)
+                assert await peer.frame() == (2, HUGE)
+                assert await peer.closed_with() == (1000, "")
+                assert await peer.rest() == b""
+                with pytest.raises(Disconnected):
+                    await sending
+
+        run(test(), loop)
+
     def test_does_not_wake_a_send_that_waits_by_its_pings(self, loop: Loop) -> None:
         async def test() -> None:
             seen: list[Answer] = []
