@@ -73,7 +73,10 @@ class Codec(Protocol):
     """What a session asks of a codec."""
 
     def feed(self, data: bytes) -> Iterable[Event]:
-        """What these bytes of the peer, after all earlier ones, mean. Never raises; nothing follows a last event."""
+        """What these bytes of the peer, after all earlier ones, mean. Never raises; nothing follows a last event.
+
+        It may be taken bit by bit, so that reading can pause between two events, but wholly before later bytes.
+        """
 
     def encode(self, kind: Kind, payload: bytes | str) -> bytes:
         """One unfragmented frame. `payload` is a str for text; that of a Close is its code and reason, or empty."""
@@ -124,7 +127,7 @@ class WsprotoCodec:
         self._message: Any = None  # what has come of one that is not complete: a list would cost most for tiny parts
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """The events of these bytes, in their order. Has to be read to its end."""
+        """The events of these bytes, in their order, each decoded when it is taken."""
         if self._decoder is None:
             return
         self._decoder.receive_bytes(data)
@@ -201,7 +204,7 @@ class _Payloads(Extension):
         elif rsv.rsv1:  # only the first frame of a message says that it is compressed (RFC 7692 section 6)
             return self._fault(CloseReason.PROTOCOL_ERROR, "reserved bit on a frame that begins no message")
         if not opcode.iscontrol() and self._inflate is None and self._too_large(payload_length):
-            return self._fault(CloseReason.MESSAGE_TOO_BIG, f"message over {self._max_size} bytes")
+            return self._oversize()
         return RsvBits(self._inflate is not None, False, False)
 
     def frame_inbound_payload_data(self, proto: Any, data: bytes) -> bytes | CloseReason:
@@ -233,14 +236,14 @@ class _Payloads(Extension):
         try:
             plain = self._inflate.inflate_end(limit) if data is None else self._inflate.inflate(data, limit)
         except TooLarge:
-            return self._fault(CloseReason.MESSAGE_TOO_BIG, f"message over {self._max_size} bytes")
+            return self._oversize()
         except BadData as error:
             return self._fault(CloseReason.PROTOCOL_ERROR, str(error))
         return self._measured(plain)
 
     def _measured(self, data: bytes) -> bytes | CloseReason:
         if self._too_large(len(data)):
-            return self._fault(CloseReason.MESSAGE_TOO_BIG, f"message over {self._max_size} bytes")
+            return self._oversize()
         self._size += len(data)
         return data
 
@@ -256,6 +259,9 @@ class _Payloads(Extension):
         except UnicodeDecodeError:
             return self._fault(CloseReason.INVALID_FRAME_PAYLOAD_DATA, "reason that is not UTF-8")
         return b""
+
+    def _oversize(self) -> CloseReason:
+        return self._fault(CloseReason.MESSAGE_TOO_BIG, f"message over {self._max_size} bytes")
 
     def _fault(self, code: CloseReason, complaint: str) -> CloseReason:
         self.complaint = complaint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,7 @@ class Options:
             observe=self.observe,
         )
 
-    def scope_extensions(self) -> Mapping[str, dict[str, object]]:
-        """The `extensions` of a scope: an empty dict for each (R19)."""
+    def scope_extensions(self) -> dict[str, dict[str, object]]:
+        """The `extensions` of a new scope: an empty dict for each (R19)."""
         known = [fact.extension for fact in self.lifecycle.flat.facts if fact.extension is not None]
         return {name: {} for name in (known if self.extensions is None else self.extensions)}

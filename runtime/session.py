@@ -39,7 +39,7 @@ class Service:
     """What all connections of a server share.
 
     `state` is the lifespan's namespace, of which each scope gets a copy (R18); None: there is no lifespan. `headers`
-    are added to every answer to a handshake, unless the app gave such a field itself, or it cannot be sent. `tasks`
+    are added to every answer to a handshake, unless the app gave such a field itself; each is `addable`. `tasks`
     holds the apps that run, `stop` is set when the server shuts down. `context` makes that of a new app; None: a copy
     of the current one.
     """
@@ -125,7 +125,7 @@ class Session(asyncio.Protocol):
             "root_path": service.root_path,
             "path": service.root_path + told["path"],
             "raw_path": service.root_path.encode() + told["raw_path"],
-            "extensions": dict(service.options.scope_extensions()),
+            "extensions": service.options.scope_extensions(),
         }
         return scope if service.state is None else scope | {"state": dict(service.state)}
 
@@ -281,8 +281,10 @@ class Session(asyncio.Protocol):
             match effect:
                 case fx.SendPong():
                     self._pong = effect  # of those that come together only the last one is sent (RFC 6455 5.5.3)
-                case fx.PauseReading() | fx.ResumeReading():
-                    self._read(on=isinstance(effect, fx.ResumeReading))
+                case fx.PauseReading():
+                    self._pause_reading()
+                case fx.ResumeReading():
+                    self._resume_reading()
                 case fx.StartTimer(timer, seconds):
                     self._start_timer(timer, seconds)
                 case fx.CancelTimer(timer):
@@ -317,15 +319,19 @@ class Session(asyncio.Protocol):
     def _ping(self, payload: bytes) -> None:
         self._transport.write(self._wire.ping(payload))
 
-    def _read(self, *, on: bool) -> None:
-        """Pauses and resumes reading: from the transport, and of what was read from it already."""
-        if on:
-            self._reads.set()
-            asyncio.get_running_loop().call_soon(self._decode)  # these effects are to be carried out first
-        else:
-            self._reads.clear()
+    def _pause_reading(self) -> None:
+        """Pauses reading: from the transport, and of what was read from it already."""
+        self._reads.clear()
         if not self._transport.is_closing():  # uvloop minds
-            (self._transport.resume_reading if on else self._transport.pause_reading)()
+            self._transport.pause_reading()
+        self._set_patience()
+
+    def _resume_reading(self) -> None:
+        """Reads on, first what was read already, once the other effects of the moment are carried out."""
+        self._reads.set()
+        asyncio.get_running_loop().call_soon(self._decode)
+        if not self._transport.is_closing():  # uvloop minds
+            self._transport.resume_reading()
         self._set_patience()
 
     def _set_patience(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from wslifecycle.runtime.codec import Codec, Event, Held, WsprotoCodec, close_payload
 from wslifecycle.runtime.deflate import negotiate
-from wslifecycle.runtime.handshake import Handshake, Request, addable
+from wslifecycle.runtime.handshake import Handshake, Request
 from wslifecycle.runtime.options import Options
 from wslifecycle.statemachine import effects as fx
 
@@ -34,7 +34,7 @@ class Wire:
         self._options = options
 
     def feed(self, data: bytes) -> Iterable[Event]:
-        """What these bytes of the peer mean; nothing before the 101. To be read to its end."""
+        """What these bytes of the peer mean; nothing before the 101. Taken as `Codec.feed` says."""
         return self._feed(data)
 
     def release(self) -> bytes:
@@ -82,6 +82,6 @@ class Wire:
         return self._http.accept(self._key, fields)
 
     def _with_defaults(self, headers: fx.Headers) -> list[tuple[bytes, bytes]]:
-        """The app's fields, and those of the server that the app has not given and that can be sent."""
+        """The app's fields, and those of the server that the app has not given."""
         given = {name.lower() for name, _ in headers}
-        return [*headers, *(field for field in self._headers if field[0].lower() not in given and addable(*field))]
+        return [*headers, *(field for field in self._headers if field[0].lower() not in given)]

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wslifecycle.runtime.acceptor import Acceptor
+from wslifecycle.runtime.handshake import addable
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.session import Service
 
@@ -57,7 +58,7 @@ class LifecycleProtocol(Acceptor):
             app=config.loaded_app,
             options=options,
             state=app_state,
-            headers=server_state.default_headers,
+            headers=[field for field in server_state.default_headers if addable(*field)],  # Uvicorn takes any
             root_path=config.root_path,
             asgi_version=config.asgi_version,
             tasks=server_state.tasks,
