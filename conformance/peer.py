@@ -226,26 +226,33 @@ def _joined(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return joined
 
 
-def _frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bool = True, rsv: int = 0) -> bytes:
-    """A frame by hand, which may break any rule (RFC 6455 section 5.2)."""
-    head = bytes((fin << 7 | rsv << 4 | opcode, mask << 7 | min(len(payload), 126)))
-    length = struct.pack("!H", len(payload)) if len(payload) >= 126 else b""
-    return head + length + (b"\0\0\0\0" if mask else b"") + payload
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = b"\1\2\3\4"
+) -> bytes:
+    """A frame by hand, which may break any rule (RFC 6455 section 5.2); without a mask it breaks one for a client."""
+    size = len(payload)
+    short = size if size < 126 else 126 if size < 65536 else 127
+    longer = b"" if size < 126 else struct.pack("!H", size) if size < 65536 else struct.pack("!Q", size)
+    head = bytes((fin << 7 | rsv << 4 | opcode, (mask is not None) << 7 | short)) + longer
+    if mask is None:
+        return head + payload
+    key = (mask * (size // 4 + 1))[:size]
+    return head + mask + (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
 
 
 FRAMES: dict[str, Callable[[], bytes]] = {
-    "unmasked_frame": lambda: _frame(1, b"hi", mask=False),
-    "reserved_bits": lambda: _frame(1, b"hi", rsv=4),
-    "reserved_opcode": lambda: _frame(3, b"hi"),
-    "bad_utf8": lambda: _frame(1, b"\xff\xfe"),
-    "too_big": lambda: Frame(Opcode.BINARY, bytes(MAX_SIZE + 1)).serialize(mask=True),
-    "stray_continuation": lambda: _frame(0, b"hi"),
-    "interrupted_fragments": lambda: _frame(1, b"h", fin=False) + _frame(1, b"i"),
-    "fragmented_ping": lambda: _frame(9, b"hi", fin=False),
-    "long_ping": lambda: _frame(9, bytes(126)),
-    "one_byte_close": lambda: _frame(8, b"\x03"),
-    "close_code_1005": lambda: _frame(8, struct.pack("!H", 1005)),
-    "close_code_999": lambda: _frame(8, struct.pack("!H", 999)),
-    "bad_close_reason": lambda: _frame(8, struct.pack("!H", 1000) + b"\xff\xfe"),
+    "unmasked_frame": lambda: frame(1, b"hi", mask=None),
+    "reserved_bits": lambda: frame(1, b"hi", rsv=4),
+    "reserved_opcode": lambda: frame(3, b"hi"),
+    "bad_utf8": lambda: frame(1, b"\xff\xfe"),
+    "too_big": lambda: frame(2, bytes(MAX_SIZE + 1)),
+    "stray_continuation": lambda: frame(0, b"hi"),
+    "interrupted_fragments": lambda: frame(1, b"h", fin=False) + frame(1, b"i"),
+    "fragmented_ping": lambda: frame(9, b"hi", fin=False),
+    "long_ping": lambda: frame(9, bytes(126)),
+    "one_byte_close": lambda: frame(8, b"\x03"),
+    "close_code_1005": lambda: frame(8, struct.pack("!H", 1005)),
+    "close_code_999": lambda: frame(8, struct.pack("!H", 999)),
+    "bad_close_reason": lambda: frame(8, struct.pack("!H", 1000) + b"\xff\xfe"),
 }
 """What a kind of `peer violates` puts on the wire."""

@@ -8,7 +8,6 @@ connection with both. Every wait is bounded, by the client's patience or by the 
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ from wslifecycle.statemachine.errors import Disconnected
 
 Seen: TypeAlias = dict[str, Any]
 
-ACCEPT = {"type": "websocket.accept"}
-CLOSE = {"type": "websocket.close", "code": 3000, "reason": "enough"}
 START = {"type": "websocket.http.response.start", "status": 418, "headers": []}
 FIELDS = (
     b"Host: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -38,25 +35,6 @@ FIELDS = (
 )
 BODY = {"type": "websocket.http.response.body", "body": b"x"}
 REQUEST = b"GET / HTTP/1.1\r\n" + FIELDS + b"\r\n"
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes = b"1234") -> bytes:
-    """A frame of a client by hand, which may break any rule (RFC 6455 section 5.2)."""
-    size = len(payload)
-    longer = b"" if size < 126 else struct.pack("!H", size) if size < 65536 else struct.pack("!Q", size)
-    short = size if size < 126 else 126 if size < 65536 else 127
-    masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload)) if any(mask) else payload
-    return bytes((fin << 7 | rsv << 4 | opcode, 0x80 | short)) + longer + mask + masked
-
-
-def text(data: str) -> bytes:
-    """A text message in one frame."""
-    return frame(1, data.encode())
-
-
-def close_frame(code: int, reason: str = "") -> bytes:
-    """A Close."""
-    return frame(8, struct.pack("!H", code) + reason.encode())
 
 
 async def until(condition: Callable[[], object]) -> None:

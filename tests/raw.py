@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeAlias
 import pytest
 import uvloop
 
+from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime import Options, Server, start_server
 from wslifecycle.runtime.session import App, Message, Receive, Send, Session
 
@@ -45,14 +46,6 @@ def asking(*fields: bytes, target: bytes = b"/") -> bytes:
     """A handshake request with more header fields."""
     lines = b"".join(b"\r\n" + field for field in fields)
     return REQUEST.replace(b"GET / ", b"GET " + target + b" ").replace(b"\r\n\r\n", lines + b"\r\n\r\n")
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    """A masked frame, by hand; the reserved bits may be given with the opcode."""
-    size = len(payload)
-    longer = b"" if size < 126 else struct.pack("!H", size) if size < 65536 else struct.pack("!Q", size)
-    short = size if size < 126 else 126 if size < 65536 else 127
-    return bytes((fin << 7 | opcode, 0x80 | short)) + longer + bytes(4) + payload
 
 
 def text(data: str) -> bytes:

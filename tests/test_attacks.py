@@ -24,7 +24,6 @@ from tests.raw import (
     close_frame,
     disconnect,
     echo,
-    frame,
     held,
     run,
     serving,
@@ -32,6 +31,7 @@ from tests.raw import (
     until,
 )
 from tests.test_server import contexts, never_called, port_of
+from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime import Options, start_server
 from wslifecycle.runtime.session import Message, Receive, Send, Session
 from wslifecycle.statemachine.errors import Disconnected

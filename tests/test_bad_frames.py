@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.hands import ACCEPT, CLOSE, Hand, Scene, close_frame, frame, scene, text, until
+from tests.hands import Hand, Scene, scene, until
+from tests.raw import ACCEPT, CLOSE, close_frame, text
 from tests.ways import WAYS, run
-from wslifecycle.conformance.peer import FRAMES, MAX_SIZE
+from wslifecycle.conformance.peer import FRAMES, MAX_SIZE, frame
 from wslifecycle.conformance.scenarios import VIOLATIONS
 
 ways = pytest.mark.parametrize("way", WAYS)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.hands import FIELDS, REQUEST, both, exchange, text
+from tests.hands import FIELDS, REQUEST, both, exchange
+from tests.raw import text
 from tests.ways import WAYS, run, serving
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"

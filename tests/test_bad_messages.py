@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.hands import ACCEPT, CLOSE, START, Puppet, scene
+from tests.hands import START, Puppet, scene
+from tests.raw import ACCEPT, CLOSE
 from tests.ways import WAYS, run
 from wslifecycle.statemachine.errors import ApplicationViolation
 from wslifecycle.statemachine.load import load_spec

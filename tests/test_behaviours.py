@@ -14,25 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.hands import (
-    ACCEPT,
-    BODY,
-    CLOSE,
-    REQUEST,
-    START,
-    Hand,
-    both,
-    client,
-    close_frame,
-    exchange,
-    frame,
-    scene,
-    text,
-    told,
-    until,
-)
+from tests.hands import BODY, REQUEST, START, Hand, both, client, exchange, scene, told, until
+from tests.raw import ACCEPT, CLOSE, close_frame, text
 from tests.ways import WAYS, run, serving
-from wslifecycle.conformance.peer import settle
+from wslifecycle.conformance.peer import frame, settle
 from wslifecycle.runtime.session import Message, Receive, Send
 
 ways = pytest.mark.parametrize("way", WAYS)

@@ -23,6 +23,7 @@ from websockets.frames import Frame, Opcode
 from websockets.headers import parse_extension
 from websockets.streams import StreamReader
 
+from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime.codec import (
     Close,
     Event,
@@ -43,20 +44,6 @@ NUL_MASK = bytes(4)
 MEGABYTE = 1 << 20
 HELLO = bytes.fromhex("f248cdc9c90700")
 """The message of RFC 7692 section 7.2.3.1."""
-
-
-def frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = b"\1\2\3\4"
-) -> bytes:
-    """A frame by hand, which may break any rule."""
-    size = len(payload)
-    short = size if size < 126 else 126 if size < 65536 else 127
-    longer = b"" if size < 126 else struct.pack("!H", size) if size < 65536 else struct.pack("!Q", size)
-    start = bytes((fin << 7 | rsv << 4 | opcode, (mask is not None) << 7 | short)) + longer
-    if mask is None:
-        return start + payload
-    key = (mask * (size // 4 + 1))[:size]
-    return start + mask + (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
 
 
 def close_frame(code: int, reason: bytes = b"") -> bytes:

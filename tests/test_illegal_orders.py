@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.hands import ACCEPT, BODY, CLOSE, START, Hand, Puppet, Scene, scene, until
+from tests.hands import BODY, START, Hand, Puppet, Scene, scene, until
+from tests.raw import ACCEPT, CLOSE
 from tests.ways import WAYS, run
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 from wslifecycle.statemachine.flatten import Answer

@@ -36,13 +36,13 @@ from tests.raw import (
     cram,
     disconnect,
     echo,
-    frame,
     open_sockets,
     run,
     serving,
     text,
     until,
 )
+from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime import Options, Server, start_server
 from wslifecycle.runtime.handshake import HEAD_LIMIT
 from wslifecycle.runtime.lifespan import LifespanError

@@ -32,7 +32,6 @@ from tests.raw import (
     connected,
     disconnect,
     echo,
-    frame,
     held,
     open_sockets,
     run,
@@ -40,6 +39,7 @@ from tests.raw import (
     text,
     until,
 )
+from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime import Options, start_server
 from wslifecycle.runtime.session import App, Message, Receive, Send, Session
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected

@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.hands import ACCEPT, BODY, CLOSE, START, Hand, Puppet, scene
+from tests.hands import BODY, START, Hand, Puppet, scene
+from tests.raw import ACCEPT, CLOSE
 from tests.ways import WAYS, run
 from wslifecycle.runtime.session import Message
 
