@@ -25,8 +25,9 @@ from wslifecycle.statemachine.model import (
     Value,
 )
 from wslifecycle.statemachine.names import Names
-from wslifecycle.statemachine.properties import PropertyError, parse
+from wslifecycle.statemachine.properties import Form, PropertyError, parse
 from wslifecycle.statemachine.source import Map, names
+from wslifecycle.statemachine.system import ACTIONS, VOCABULARY, vocabulary
 
 _ACTORS = {"app": Actor.APP, "server": Actor.GIVEN}
 _SENDERS = tuple(_ACTORS)
@@ -46,7 +47,7 @@ class Declarations(Names):
         if value["doc"] not in self.tree["documents"]:
             self.unknown("document", value["doc"], value.line, self.tree["documents"])
         level = self.source.word(value, "level", f"rule {name}", [level.value for level in Level])
-        return Rule(name, Level(level), value["doc"], str(place), value["says"], value.line)
+        return Rule(name, Level(level), value["doc"], str(place), value["says"], value.line, "order" in value)
 
     def choice(self, name: str, value: Map) -> Choice:
         """A choice with its answers."""
@@ -217,16 +218,33 @@ class Declarations(Names):
             value.line,
         )
 
+    def system(self, value: Map) -> None:
+        """The words for what is around the machine; the checker has to know them, and all of them are declared."""
+        for kind, known in VOCABULARY.items():
+            declared = value[kind]
+            for name in declared:
+                self.identifier(kind.removesuffix("s"), name, declared.lines[name])
+                if name not in known:
+                    self.unknown(f"{kind.removesuffix('s')} of the system", name, declared.lines[name], known)
+            for name in known:
+                if name not in declared:
+                    text = f"The system has {kind}, of which `{name}` is not declared."
+                    self.report("WSL005", declared.line, text, "Say what it means.")
+
     def property(self, name: str, value: Map) -> Property:
         """A property, which has to be readable and to speak of what exists."""
         self.number(value["rule"], value.line)
-        known = {
-            "state": {f"{region}={state}" for region in self.regions for state in self.regions[region].states},
-            "effect": {f"effect={effect}" for effect in self.effects},
-            "event": set(self.events),
-        }
         try:
-            parse(value["holds"], known)
+            parsed = parse(value["holds"], vocabulary(self.regions, self.events, self.effects))
         except PropertyError as error:
             self.report("WSL018", value.line, f"Property {name}: {error}.", "See the terms above `properties`.")
-        return Property(name, value["holds"], value["rule"], value.line)
+        else:
+            if parsed.form is not Form.LEADS_TO and ("fair" in value or "rare" in value):
+                text = f"Property {name} promises nothing that could be put off."
+                self.report("WSL018", value.line, text, "`fair` and `rare` go with `leads to`.")
+        fair, rare = names(value.get("fair")), names(value.get("rare"))
+        actions = {event.name for event in self.events.values() if event.actor is not Actor.GIVEN} | set(ACTIONS)
+        for action in (*fair, *rare):
+            if action not in actions:
+                self.unknown("action", action, value.line, sorted(actions))
+        return Property(name, value["holds"], value["rule"], value.line, fair, rare)

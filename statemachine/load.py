@@ -94,6 +94,7 @@ class _Loader(Declarations):
         source.check()
         rows = tuple(self.rows())
         couplings = tuple(map(self.coupling, tree["couplings"]))
+        self.system(tree["system"])
         properties = self.each("properties", self.property)
         source.check()
         spec = Spec(
@@ -112,6 +113,7 @@ class _Loader(Declarations):
             self.constraints,
             self.choices,
             rules,
+            {kind: dict(declared) for kind, declared in tree["system"].items()},
             properties,
             source.file,
         )

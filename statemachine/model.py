@@ -97,6 +97,8 @@ class Rule:
     place: str
     says: str
     line: int
+    order: bool = False
+    """It says what comes before or after what, so that a property has to hold it."""
 
 
 @dataclass(frozen=True)
@@ -299,12 +301,18 @@ class Message(Frozen):
 
 @dataclass(frozen=True)
 class Property:
-    """What must hold of every run, in the language of `properties`."""
+    """What must hold of every run, in the language of `properties`.
+
+    What `leads to` promises may rely on the actions that are `fair`, which are not put off for ever while they are
+    possible, and on those that are `rare`, which happen a finite number of times.
+    """
 
     name: str
     holds: str
     rule: str
     line: int
+    fair: tuple[str, ...] = ()
+    rare: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -326,6 +334,8 @@ class Spec(Frozen):
     constraints: Mapping[str, Constraint]
     choices: Mapping[str, Choice]
     rules: Mapping[str, Rule]
+    system: Mapping[str, Mapping[str, str]]
+    """What the machine is checked among: names with what they mean, by kind (actions, conditions, marks)."""
     properties: Mapping[str, Property]
     file: str = "spec/lifecycle.yaml"
 

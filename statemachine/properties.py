@@ -1,25 +1,27 @@
-"""The language of `properties`, monitors for it, and a minimal checker on the machine alone.
+"""The language of `properties`: what is read from the spec, as a tree that can be written in other languages, too.
 
     always EXPR | never EXPR | at most once EXPR | sometimes EXPR | EXPR before EXPR | EXPR leads to EXPR
 
-An expression speaks of one step of a run: the state before it (`wire=open`), the state after it (`after wire=open`),
-the event that took place (`give_connect`), its effects (`effect=send_close`), and whether it was `refused` or `moved`
-the machine to another state. They are joined by `not`, `and`, `or`, `implies` and brackets. `A before B`: no step is a
-B unless an earlier step was an A.
+An expression speaks of one step of a run: the state before it (`wire=open`, `receiving`), the state after it (`after
+wire=open`), the event that took place (`give_connect`), its effects (`effect=send_close`), what is special about it
+(`followed`), and whether it was `refused` or `moved` the machine to another state. They are joined by `not`, `and`,
+`or`, `implies` and brackets. `A before B`: no step is a B unless an earlier step was an A. `A leads to B`: after each
+A there is a B in the end, if the actions that the property calls `fair` are not put off for ever.
 
-A `Monitor` observes and cannot act; the same monitors watch the machine here and real connections in the tests.
+A `Monitor` observes one run and cannot act; `check` searches all runs. `write` puts an expression into another
+language: Python for these two, Promela and TLA+ for other engines.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TypeAlias
 
-from wslifecycle.statemachine.findings import Finding
-from wslifecycle.statemachine.flatten import Answer, Flat, name_of
-from wslifecycle.statemachine.model import Kind, Property
+from wslifecycle.statemachine.flatten import Answer, Flat
+from wslifecycle.statemachine.model import Property
 
 _TERM = re.compile(r"\s*(\w+=\w+|\w+|[()])")
 _LONGEST = 100  # words; each may be one call deeper
@@ -45,18 +47,46 @@ WORDS |= {word for form in Form for word in form.value.split()}
 """The words of the language; no event may be called so."""
 
 
+class Kind(StrEnum):
+    """What a term speaks of."""
+
+    STATE = "state"
+    """A state of the machine or of what is around it: `wire=open`, `receiving`."""
+    EVENT = "event"
+    """The event that took place, obeyed or ignored."""
+    EFFECT = "effect"
+    """An effect that the step had."""
+    MARK = "mark"
+    """What is special about the step: `followed`."""
+    WORD = "word"
+    """`refused` or `moved`."""
+
+
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a run, as a property sees it. States are sets of `region=state`."""
+class Term:
+    """The smallest thing that may hold of a step. `after`: of the state that the step leads to."""
 
-    event: str
-    before: frozenset[str]
-    after: frozenset[str]
-    effects: frozenset[str] = frozenset()
-    refused: bool = False
+    kind: Kind
+    name: str
+    after: bool = False
 
 
-Expression = Callable[[Step], bool]
+@dataclass(frozen=True, slots=True)
+class Not:
+    """A denial."""
+
+    of: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Expressions joined by `and`, `or` or `implies` (two of them)."""
+
+    word: str
+    parts: tuple[Expression, ...]
+
+
+Expression: TypeAlias = Term | Not | Joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +97,57 @@ class Parsed:
     first: Expression
     second: Expression | None = None
 
+    @property
+    def trigger(self) -> Expression | None:
+        """What has to be possible lest the property hold for nothing: the left side of an `implies`, ..."""
+        match self.form, self.first:
+            case Form.ALWAYS, Joined("implies", (left, _)):
+                return left
+            case Form.AT_MOST_ONCE | Form.LEADS_TO, first:
+                return first
+            case Form.BEFORE, _:
+                return self.second
+        return None
 
-def parse(text: str, known: Mapping[str, set[str]] | None = None) -> Parsed:
-    """Reads a property. `known` names the terms that exist, by kind; without it any term is taken.
+
+def terms_of(expression: Expression) -> Iterator[Term]:
+    """Every term in an expression."""
+    match expression:
+        case Term():
+            yield expression
+        case Not(of):
+            yield from terms_of(of)
+        case Joined(_, parts):
+            for part in parts:
+                yield from terms_of(part)
+
+
+PYTHON = {"not": "not ", "and": " and ", "or": " or "}
+
+
+def write(expression: Expression, term: Callable[[Term], str], words: Mapping[str, str] = PYTHON) -> str:
+    """An expression in another language, each term as `term` writes it; what is implied becomes `not .. or ..`."""
+    match expression:
+        case Term():
+            return term(expression)
+        case Not(Joined() as of):
+            return f"{words['not']}({write(of, term, words)})"
+        case Not(of):
+            return f"{words['not']}{write(of, term, words)}"
+        case Joined("implies", (left, right)):
+            return write(Joined("or", (Not(left), right)), term, words)
+        case Joined(word, parts):
+            written = (write(part, term, words) for part in parts)
+            return words[word].join(
+                f"({text})" if isinstance(part, Joined) else text for part, text in zip(parts, written, strict=True)
+            )
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def parse(text: str, known: Mapping[Kind, set[str]] | None = None) -> Parsed:
+    """Reads a property. `known` names the terms that exist; without it a bare word is taken for an event.
 
     Raises `PropertyError` with the place of the fault.
     """
@@ -77,8 +155,7 @@ def parse(text: str, known: Mapping[str, set[str]] | None = None) -> Parsed:
     for form in (Form.ALWAYS, Form.NEVER, Form.AT_MOST_ONCE, Form.SOMETIMES):
         prefix = form.value.split()
         if words[: len(prefix)] == prefix:
-            parser = _Parser(words[len(prefix) :], known)
-            return Parsed(form, parser.whole())
+            return Parsed(form, _Parser(words[len(prefix) :], known).whole())
     for form in (Form.BEFORE, Form.LEADS_TO):
         infix = form.value.split()
         for position in range(len(words)):
@@ -104,7 +181,7 @@ def _words(text: str) -> list[str]:
 class _Parser:
     """Recursive descent over one expression, loosest operator first: implies, or, and, not / after."""
 
-    def __init__(self, words: list[str], known: Mapping[str, set[str]] | None) -> None:
+    def __init__(self, words: list[str], known: Mapping[Kind, set[str]] | None) -> None:
         self.words = words
         self.known = known
 
@@ -121,31 +198,20 @@ class _Parser:
         return False
 
     def implication(self) -> Expression:
-        left = self.disjunction()
-        if not self.next("implies"):
-            return left
-        right = self.implication()
-        return lambda step: not left(step) or right(step)
+        left = self.joined("or", lambda: self.joined("and", self.unary))
+        return Joined("implies", (left, self.implication())) if self.next("implies") else left
 
-    def disjunction(self) -> Expression:
-        parts = [self.conjunction()]
-        while self.next("or"):
-            parts.append(self.conjunction())
-        return parts[0] if len(parts) == 1 else lambda step: any(part(step) for part in parts)
-
-    def conjunction(self) -> Expression:
-        parts = [self.unary()]
-        while self.next("and"):
-            parts.append(self.unary())
-        return parts[0] if len(parts) == 1 else lambda step: all(part(step) for part in parts)
+    def joined(self, word: str, part: Callable[[], Expression]) -> Expression:
+        parts = [part()]
+        while self.next(word):
+            parts.append(part())
+        return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))
 
     def unary(self) -> Expression:
         if self.next("not"):
-            inner = self.unary()
-            return lambda step: not inner(step)
+            return Not(self.unary())
         if self.next("after"):
-            inner = self.unary()
-            return lambda step: inner(Step(step.event, step.after, step.after, step.effects, step.refused))
+            return _after(self.unary())
         if self.next("("):
             inner = self.implication()
             if not self.next(")"):
@@ -153,41 +219,92 @@ class _Parser:
             return inner
         return self.term()
 
-    def term(self) -> Expression:
+    def term(self) -> Term:
         if not self.words:
             raise PropertyError("it ends too soon")
         word, self.words = self.words[0], self.words[1:]
-        if word == "refused":
-            return lambda step: step.refused
-        if word == "moved":
-            return lambda step: step.before != step.after
-        kind = "effect" if word.startswith("effect=") else "state" if "=" in word else "event"
-        if self.known is not None and word not in self.known[kind]:
-            raise PropertyError(f"there is no {kind} `{word}`")
-        if kind == "effect":
-            effect = word.removeprefix("effect=")
-            return lambda step: effect in step.effects
-        if kind == "state":
-            return lambda step: word in step.before
-        return lambda step: step.event == word and not step.refused
+        if word in ("refused", "moved"):
+            return Term(Kind.WORD, word)
+        if word.startswith("effect="):
+            kinds, name = [Kind.EFFECT], word.removeprefix("effect=")
+        else:
+            kinds, name = [Kind.STATE] if "=" in word else [Kind.EVENT, Kind.STATE, Kind.MARK], word
+        if self.known is None:
+            return Term(kinds[0], name)
+        for kind in kinds:
+            if name in self.known[kind]:
+                return Term(kind, name)
+        raise PropertyError(f"there is no {kinds[0]} `{word}`")
+
+
+def _after(expression: Expression) -> Expression:
+    """The same of the state that a step leads to; events, effects and marks are those of the step itself."""
+    match expression:
+        case Term(Kind.WORD, "moved"):
+            raise PropertyError("`moved` speaks of a step, not of a state")
+        case Term(Kind.STATE):
+            return replace(expression, after=True)
+        case Term():
+            return expression
+        case Not(of):
+            return Not(_after(of))
+        case Joined(word, parts):
+            return Joined(word, tuple(map(_after, parts)))
+
+
+# ------------------------------------------------------------------------------------------------ one run
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a run, as a property sees it. States are sets of such terms as `region=state` and `receiving`."""
+
+    event: str
+    before: frozenset[str]
+    after: frozenset[str]
+    effects: frozenset[str] = frozenset()
+    refused: bool = False
+    marks: frozenset[str] = frozenset()
+
+
+def _of_step(term: Term) -> str:
+    match term.kind:
+        case Kind.STATE:
+            return f"{term.name!r} in step.{'after' if term.after else 'before'}"
+        case Kind.EVENT:
+            return f"(step.event == {term.name!r} and not step.refused)"
+        case Kind.EFFECT:
+            return f"{term.name!r} in step.effects"
+        case Kind.MARK:
+            return f"{term.name!r} in step.marks"
+        case Kind.WORD:
+            return "step.refused" if term.name == "refused" else "(step.before != step.after)"
+
+
+def judge(expression: Expression) -> Callable[[Step], bool]:
+    """A function that says whether an expression holds of a step."""
+    made: Callable[[Step], bool] = eval(f"lambda step: bool({write(expression, _of_step)})")
+    return made
 
 
 class Monitor:
     """Watches one property along one run. `seen`: whether that which counts has happened before."""
 
-    __slots__ = ("_parsed", "property", "seen")
+    __slots__ = ("_first", "_form", "_second", "property", "seen")
 
-    def __init__(self, declared: Property) -> None:
+    def __init__(self, declared: Property, known: Mapping[Kind, set[str]] | None = None) -> None:
+        parsed = parse(declared.holds, known)
         self.property = declared
         self.seen = False
-        self._parsed = parse(declared.holds)
+        self._form = parsed.form
+        self._first = judge(parsed.first)
+        self._second = judge(parsed.second if parsed.second is not None else parsed.first)
 
     def observe(self, step: Step) -> bool:
         """Takes one step; False when the property is broken by it. `sometimes` and `leads to` never break here."""
-        parsed, seen = self._parsed, self.seen
-        holds = parsed.first(step)
+        seen, holds = self.seen, self._first(step)
         self.seen = seen or holds
-        match parsed.form:
+        match self._form:
             case Form.ALWAYS:
                 return holds
             case Form.NEVER:
@@ -195,18 +312,8 @@ class Monitor:
             case Form.AT_MOST_ONCE:
                 return not (seen and holds)
             case Form.BEFORE:
-                assert parsed.second is not None
-                return seen or not parsed.second(step)
+                return seen or not self._second(step)
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the checker found about one property: `holds` is None where it was not checked (`leads to`)."""
-
-    property: Property
-    holds: bool | None
-    path: tuple[Answer, ...] = ()
 
 
 def step_of(flat: Flat, answer: Answer) -> Step:
@@ -225,69 +332,9 @@ def terms(flat: Flat, state: str) -> frozenset[str]:
     return frozenset(f"{region}={local}" for region, local in zip(flat.regions, state.split("/"), strict=True))
 
 
-def check(flat: Flat) -> Iterator[Verdict]:
-    """Checks every property on the machine alone, by breadth-first search: a counterexample is a shortest one.
+def findings(flat: Flat) -> list[object]:
+    """Temporary."""
+    from wslifecycle.statemachine.check import check
+    from wslifecycle.statemachine.system import Bounds
 
-    A fact that `begins` with an effect may hold from then on. Events that the spec calls impossible do not happen.
-    `leads to` needs fairness and is left unchecked.
-    """
-    moves = {
-        state: [
-            (case, answer, step_of(flat, answer), flat.begun(answer.effects))
-            for case, answer in flat.guarded(state)
-            if answer.refusal is not Kind.IMPOSSIBLE
-        ]
-        for state in flat.state_of
-    }
-    for declared in flat.spec.properties.values():
-        yield _check(flat, declared, moves)
-
-
-def findings(flat: Flat) -> list[Finding]:
-    """The properties that do not hold (WSL034), each with a shortest run that shows it."""
-    found = []
-    for verdict in check(flat):
-        if verdict.holds is False:
-            declared = verdict.property
-            steps = ", ".join(f"{answer.event} ({answer.source} -> {answer.target})" for answer in verdict.path)
-            text = f"{declared.name} does not hold in {flat.profile}: {declared.holds}. "
-            text += f"A shortest run: {steps}." if steps else "No run shows it."
-            fix = "Change the rows that lead there, or the property."
-            found.append(Finding("WSL034", declared.line, text, fix, flat.spec.file))
-    return found
-
-
-Node = tuple[str, int, bool]
-"""Where a search stands: the state, the facts that may hold, and what the monitor has seen."""
-
-
-def _check(flat: Flat, declared: Property, moves: dict[str, list[tuple[int, Answer, Step, int]]]) -> Verdict:
-    form = parse(declared.holds).form
-    if form is Form.LEADS_TO:
-        return Verdict(declared, None)
-    start: Node = (name_of(flat.states[0]), flat.fixed, False)
-    came: dict[Node, tuple[Node, Answer] | None] = {start: None}
-    queue = [start]
-    monitor = Monitor(declared)
-    for node in queue:
-        state, may_hold, seen = node
-        for case, answer, step, begun in moves[state]:
-            if case & ~may_hold:
-                continue
-            monitor.seen = seen
-            holds = monitor.observe(step)
-            if not holds or (form is Form.SOMETIMES and monitor.seen):
-                return Verdict(declared, form is Form.SOMETIMES, (*_path(came, node), answer))
-            following = (answer.target, may_hold | begun, monitor.seen)
-            if following not in came:
-                came[following] = (node, answer)
-                queue.append(following)
-    return Verdict(declared, form is not Form.SOMETIMES)
-
-
-def _path(came: Mapping[Node, tuple[Node, Answer] | None], node: Node) -> tuple[Answer, ...]:
-    path: list[Answer] = []
-    while (link := came[node]) is not None:
-        node, answer = link
-        path.append(answer)
-    return tuple(reversed(path))
+    return [violation.finding for violation in check(flat, Bounds(queue=1, receivers=1)).violations]

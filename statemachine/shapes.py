@@ -27,6 +27,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "constraints": "map",
         "choices": "map",
         "rules": "map",
+        "system": "map",
         "properties": "map",
     },
     "document": {"title": "str", "version": "str?", "date": "str?"},
@@ -87,8 +88,9 @@ SHAPES: dict[str, dict[str, str]] = {
         **dict.fromkeys(sorted({option for options in CONSTRAINTS.values() for option in options}), "value?"),
     },
     "choice": {"about": "str", "reference": "str", "answers": "map"},
-    "rule": {"level": "str", "doc": "str", "says": "str", "heading": "str?", "section": "str?"},
-    "property": {"holds": "str", "rule": "str"},
+    "rule": {"level": "str", "doc": "str", "says": "str", "heading": "str?", "section": "str?", "order": "true?"},
+    "system": {"actions": "texts", "conditions": "texts", "marks": "texts"},
+    "property": {"holds": "str", "rule": "str", "fair": "names?", "rare": "names?"},
     "profile": {"title": "str", "answers": "map"},
 }
 
@@ -123,6 +125,7 @@ def shaped_spec(source: Source) -> Map:
             source.shape(row, "a row", line, SHAPES["row"])
     for coupling, line in zip(tree["couplings"], tree["couplings"].lines, strict=True):
         source.shape(coupling, "a coupling", line, SHAPES["coupling"])
+    source.shape(tree["system"], "the system", tree.lines["system"], SHAPES["system"])
     source.check()
     return tree
 

@@ -1,0 +1,279 @@
+"""Checks a compiled profile: explores the system around its machine, and holds every property of the spec against it.
+
+Beside the properties there are a few things that must never be, whatever a spec says: an `impossible` event that
+happens, a `deadlock` (the transport is gone and a receive() or send() waits for ever), a `trap` (a state from which the
+end cannot be reached), a state of the machine that is `unreachable` here, and a property that is `vacuous`, because
+what it speaks of never happens. What is unsound about the machine itself (`soundness`) is reported beside them.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from wslifecycle.statemachine.explore import Graph, Progress
+from wslifecycle.statemachine.findings import Finding
+from wslifecycle.statemachine.flatten import Flat
+from wslifecycle.statemachine.model import Kind as Refusal
+from wslifecycle.statemachine.model import Property
+from wslifecycle.statemachine.properties import Expression, Form, Parsed, Term, parse, terms_of, write
+from wslifecycle.statemachine.queues import SENDING
+from wslifecycle.statemachine.search import Fairness, Hit, Part, Test, Unanswered, View, Whole, ordered
+from wslifecycle.statemachine.system import Bounds, System, vocabulary
+
+LIMIT = 5_000_000
+"""States that a check may have; each takes about half a kilobyte."""
+
+BUILT_IN = {
+    "impossible": "An event happens that the spec calls impossible.",
+    "deadlock": "A receive() or send() waits, and nothing is left that could answer it.",
+    "trap": "The end cannot be reached any more.",
+    "unreachable": "A state of the machine is never reached.",
+    "vacuous": "A property holds for nothing: what it speaks of never happens.",
+}
+"""What must never be, whatever a spec says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something that does not hold. `run` shows it where a run can; `declared` is None for what is built in."""
+
+    name: str
+    says: str
+    rule: str
+    line: int
+    declared: Property | None = None
+    run: Hit | None = None
+
+    @property
+    def finding(self) -> Finding:
+        """The same as a finding about the spec."""
+        return Finding(
+            "WSL034", self.line, f"{self.name} does not hold: {self.says}.", "Change the rows, or what is said."
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. `graph` is what was explored; `seconds` is how long all of it took."""
+
+    graph: Graph
+    bounds: Bounds
+    properties: tuple[Property, ...]
+    violations: tuple[Violation, ...]
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def flat(self) -> Flat:
+        """The profile that was checked."""
+        return self.graph.system.flat
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything does."""
+        return not self.violations and not self.findings
+
+
+def parsed_properties(flat: Flat, names: Iterable[str] = ()) -> dict[str, tuple[Property, Parsed]]:
+    """The properties of a spec, or those that are named. Raises `LookupError` for a name that does not exist."""
+    spec = flat.spec
+    known = vocabulary(spec.regions, spec.events, spec.effects)
+    wanted = list(names) or list(spec.properties)
+    for name in wanted:
+        if name not in spec.properties:
+            raise LookupError(f"There is no property {name!r}. There are {', '.join(spec.properties)}.")
+    return {name: (spec.properties[name], parse(spec.properties[name].holds, known)) for name in wanted}
+
+
+def check(
+    flat: Flat,
+    bounds: Bounds | None = None,
+    names: Sequence[str] = (),
+    progress: Progress | None = None,
+    limit: int = LIMIT,
+) -> Report:
+    """Checks the properties that are named (all, if none is), and what is built in.
+
+    Raises `LookupError` for a property that does not exist, and `TooLarge` where there are more states than `limit`.
+    """
+    began = time.perf_counter()
+    bounds = bounds or Bounds()
+    collects = gc.isenabled()
+    gc.disable()  # next to nothing of this is garbage before the end, and looking through it takes longest
+    try:
+        return _checked(flat, bounds, names, progress, limit, began)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _checked(
+    flat: Flat, bounds: Bounds, names: Sequence[str], progress: Progress | None, limit: int, began: float
+) -> Report:
+    chosen = parsed_properties(flat, names)
+    wanted = [
+        term
+        for _, parsed in chosen.values()
+        for expression in (parsed.first, parsed.second)
+        if expression is not None
+        for term in terms_of(expression)
+    ]
+    graph = Graph(System(flat, bounds), wanted, limit, progress)
+    checker = _Checker(graph)
+    violations = [found for declared, parsed in chosen.values() for found in checker.property(declared, parsed)]
+    violations += checker.built_in()
+    return Report(
+        graph,
+        bounds,
+        tuple(declared for declared, _ in chosen.values()),
+        tuple(violations),
+        flat.findings,
+        time.perf_counter() - began,
+    )
+
+
+class _Tests(dict[int, bool]):
+    """Whether an expression holds of a step, by the mask of the step."""
+
+    def __init__(self, expression: Expression, bits: dict[Term, int]) -> None:
+        super().__init__()
+        self._judge: Callable[[int], bool] = eval(
+            f"lambda mask: bool({write(expression, lambda term: f'mask & {bits[term]}')})"
+        )
+
+    def __missing__(self, mask: int) -> bool:
+        found = self[mask] = self._judge(mask)
+        return found
+
+
+class _Checker:
+    """Holds one property after the other against a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.whole = Whole(graph)
+        self.masks = {way.mask | table.shown for table in graph.tables.values() for way in (*table.ways, *table.still)}
+        self._parts: list[Part] = []
+
+    def _views(self) -> Iterator[View]:
+        """Views of the graph, coarse ones first; each is made when it is first needed."""
+        for number, (inbound, outbound) in enumerate(((False, False), (True, False), (False, True))):
+            if number == len(self._parts):
+                self._parts.append(Part(self.graph, inbound=inbound, outbound=outbound))
+            yield self._parts[number]
+        yield self.whole
+
+    def _searched(self, search: Callable[[View], Hit | None]) -> Hit | None:
+        """A run that is found in the whole graph, unless there is none in a coarser view."""
+        found = None
+        for view in self._views():
+            found = search(view)
+            if found is None:
+                return None
+        return found
+
+    def test(self, expression: Expression) -> Test:
+        """A test of the masks of steps."""
+        return _Tests(expression, self.graph.bits.bit).__getitem__
+
+    def property(self, declared: Property, parsed: Parsed) -> Iterator[Violation]:
+        """What is wrong with one property: it does not hold, or it holds for nothing."""
+        run = self._run(declared, parsed)
+        broken = run is not None or (parsed.form is Form.SOMETIMES and not self._happens(self.test(parsed.first)))
+        if broken:
+            yield Violation(declared.name, declared.holds, declared.rule, declared.line, declared, run)
+        elif parsed.trigger is not None and not self._happens(self.test(parsed.trigger)):
+            says = f"{declared.name} holds for nothing: {declared.holds}"
+            yield Violation("vacuous", says, declared.rule, declared.line, declared)
+
+    def _happens(self, test: Test) -> bool:
+        return any(map(test, self.masks)) or any(test(table.idle) for table in self.graph.tables.values())
+
+    def _run(self, declared: Property, parsed: Parsed) -> Hit | None:
+        """A shortest run that breaks a property."""
+        first = self.test(parsed.first)
+        second = self.test(parsed.second) if parsed.second is not None else first
+        match parsed.form:
+            case Form.ALWAYS:
+                return self.first(lambda mask: not first(mask))
+            case Form.NEVER:
+                return self.first(first)
+            case Form.AT_MOST_ONCE | Form.BEFORE as form:
+                return self._searched(lambda view: ordered(view, first, second, allowed=form is Form.BEFORE))
+            case Form.LEADS_TO:
+                fairness = Fairness(frozenset(declared.fair) - self.graph.system.unfair, frozenset(declared.rare))
+                return self._searched(lambda view: Unanswered(view, first, second, fairness).hit())
+        return None
+
+    def first(self, test: Test) -> Hit | None:
+        """A shortest run that ends in such a step."""
+        bad = {mask for mask in self.masks if test(mask)}
+        if not bad:
+            return None
+        for node in range(len(self.graph)):
+            for arc in self.whole.arcs(node):
+                if arc.mask in bad:
+                    return Hit((*self.graph.way(node), (node, arc.number)), arc.target)
+        return None
+
+    # ---------------------------------------------------------------------------------------- built in
+
+    def built_in(self) -> Iterator[Violation]:
+        """What must never be."""
+        spec = self.graph.system.flat.spec
+        line = next(iter(spec.regions.values())).line
+        for name, found in (("impossible", self._impossible()), ("deadlock", self._stuck()), ("trap", self._trap())):
+            if found is not None:
+                yield Violation(name, BUILT_IN[name], "", line, None, found)
+        reached = {self.graph.state_of(number) for number in range(self.graph.controls)}
+        for state in self.graph.system.flat.state_of:
+            if state not in reached:
+                yield Violation("unreachable", f"{state} is never reached.", "", line)
+
+    def _impossible(self) -> Hit | None:
+        for node in range(len(self.graph)):
+            table = self.graph.of[node]
+            for number, (move, _) in enumerate((*table.ways, *table.still)):
+                if move.answer is not None and move.answer.refusal is Refusal.IMPOSSIBLE:
+                    return Hit((*self.graph.way(node), (node, number)), node)
+        return None
+
+    def _stuck(self) -> Hit | None:
+        """The transport is gone and nobody has anything to say any more but the app, and yet a call of it waits."""
+        sending = {table for table in self.graph.tables.values() if table.flags & SENDING}
+        for node in range(len(self.graph)):
+            table = self.graph.of[node]
+            control = self.graph.control(table.control)
+            if control.transport != "gone" or not (control.receiving or table in sending):
+                continue
+            moving = {way.move.action for way in table.ways}
+            if (control.receiving and "gives" not in moving) or (table in sending and "app_waited" not in moving):
+                return Hit(tuple(self.graph.way(node)), node)
+        return None
+
+    def _trap(self) -> Hit | None:
+        """A state from which no end can be reached: both sides are done with, and no call waits."""
+        graph = self.graph
+        final = graph.system.flat.final
+        able: set[int] = set()
+        for node, table in enumerate(graph.of):
+            control = graph.control(table.control)
+            if control.transport == "gone" and control.state in final and not control.receiving:
+                able.add(node)
+        sources: list[list[int]] = [[] for _ in range(len(graph))]
+        for node, targets in enumerate(graph.targets):
+            for target in targets:
+                sources[target].append(node)
+        queue = sorted(able)
+        for node in queue:
+            for source in sources[node]:
+                if source not in able:
+                    able.add(source)
+                    queue.append(source)
+        for node in range(len(graph)):
+            if node not in able:
+                return Hit(tuple(graph.way(node)), node)
+        return None
