@@ -8,6 +8,7 @@ the states of all of them are multiplied: they share nothing but a server that s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -174,7 +175,9 @@ class Graph:
         self._in = _Queue(system.queues.flags_of_inbound)
         self._out = _Queue(system.queues.flags_of_outbound)
         self._thens: dict[tuple[str, tuple[Op, ...]], _Then] = {}
+        began = time.perf_counter()
         self._explore(progress)
+        self.seconds = time.perf_counter() - began
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -246,9 +249,7 @@ class Graph:
         if key not in self._thens:
             queues = self.system.queues
             parts: tuple[_Queue, Callable[[Any, Op], Any]] = (
-                (self._in, self.system.queues.inbound_after)
-                if queue == "in"
-                else (self._out, self.system.queues.outbound_after)
+                (self._in, queues.inbound_after) if queue == "in" else (self._out, queues.outbound_after)
             )
             self._thens[key] = _Then(*parts, ops)
         return self._thens[key]

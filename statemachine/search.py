@@ -185,7 +185,8 @@ class Unanswered:
         if isinstance(self.view, Part):
             return Hit((), 0)  # no run that could be shown
         way, node = self._lead_in()
-        return Hit(way, node, self._round(node))
+        stem, round_, ends = self._tour(node)
+        return Hit((*way, *stem), ends, round_)
 
     @cached_property
     def _waiting(self) -> dict[int, list[Arc]]:
@@ -284,29 +285,27 @@ class Unanswered:
                     queue.append(there)
         raise AssertionError("a state is owed a B and no A leads to it")
 
-    def _round(self, start: int) -> tuple[tuple[int, int], ...]:
-        """Steps that lead from a state back to it and are fair; none where it may simply idle.
+    def _tour(self, start: int) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...], int]:
+        """How to go on from a state for ever: steps, those that are then repeated, and where these begin.
 
-        From `start` each fair action is satisfied in turn, again and again, until a state comes back.
+        Each fair action is satisfied in turn, again and again, until a state comes back; nothing is repeated where a
+        run may simply idle.
         """
-        return self._tour(start)[1]
-
-    def _tour(self, start: int) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
         node, steps, seen = start, list[tuple[int, int]](), dict[int, int]()
         while node not in seen:
             seen[node] = len(steps)
             if all(self._impossible(node, action) for action in self.fairness.fair) and any(
                 not self.second(mask) for mask, _ in self.view.idle(node)
             ):
-                return tuple(steps), ()
-            for action in sorted(self.fairness.fair):
+                return tuple(steps), (), node
+            for action in sorted(self.fairness.fair) or [""]:
                 way, node = self._satisfy(node, action)
                 steps += way
-        return tuple(steps[: seen[node]]), tuple(steps[seen[node] :])
+        return tuple(steps[: seen[node]]), tuple(steps[seen[node] :]), node
 
     def _satisfy(self, start: int, action: str) -> tuple[list[tuple[int, int]], int]:
-        """Steps to where an action is impossible, or by which it is taken."""
-        if self._impossible(start, action):
+        """Steps to where an action is impossible, or by which it is taken; "" is any action."""
+        if action and self._impossible(start, action):
             return [], start
         came: dict[tuple[int, bool], tuple[tuple[int, bool], int] | None] = {(start, False): None}
         queue = deque([start])
@@ -315,7 +314,7 @@ class Unanswered:
             for arc in self._waiting[node]:
                 if arc.target not in self._left or arc.action in self.fairness.rare:
                     continue
-                if arc.action == action or self._impossible(arc.target, action):
+                if action in ("", arc.action) or self._impossible(arc.target, action):
                     return [*_back(came, (node, False)), (node, arc.number)], arc.target
                 if (arc.target, False) not in came:
                     came[arc.target, False] = (node, False), arc.number

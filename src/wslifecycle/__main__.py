@@ -23,6 +23,7 @@ except ImportError as missing:
     raise SystemExit(2) from None
 
 from wslifecycle import __version__
+from wslifecycle.cli_check import check_command, replay_command
 from wslifecycle.serve import serve
 from wslifecycle.statemachine import explain as words
 from wslifecycle.statemachine.draw import RENDERERS, SUFFIXES, DrawingError, check_all, draw_all, load_path
@@ -273,6 +274,8 @@ def demo(ctx: click.Context, names: tuple[str, ...], output: Path, listed: bool,
 # ------------------------------------------------------------------------------------------------ serve
 
 
+main.add_command(check_command)
+main.add_command(replay_command)
 main.add_command(serve)  # made from Uvicorn's own command when it is called
 
 
