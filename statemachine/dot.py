@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
-from wslifecycle.statemachine.picture import COUPLING, END, Binding, DrawingError, Edge, Kind, Node, Picture
+from wslifecycle.statemachine.picture import COUPLING, END, Binding, DrawingError, Edge, Kind, Node, Picture, Share
 
 FONT = "DejaVu Sans"
 """What graphviz brings with it on Debian, even without recommended packages."""
@@ -37,6 +37,7 @@ STYLES = {Binding.MUST: "solid", Binding.SHOULD: "dashed", Binding.CHOICE: "dott
 WIDTH = 33
 """Characters in a line of a label."""
 GREY = "#b8b8b8"
+GREEN, AMBER, RED = "#1a7a34", "#a35f00", "#c01530"
 HEADS = {Kind.OBEYED: "normal", Kind.IGNORED: "odot", Kind.REFUSED: "tee"}
 START = "start"
 PACKAGES = ("libgvc6", "libcairo2", "libpango-1.0-0", "libfreetype6", "libpng16-16", "zlib1g", "fonts-dejavu-core")
@@ -64,7 +65,7 @@ def label_lines(edge: Edge) -> list[str]:
             lines[-1] += f" / {effect}"
         elif effect:
             lines.append(f"  / {effect}")
-    return lines
+    return lines if edge.share is None else [f"{edge.share} {lines[0]}", *lines[1:]]
 
 
 def _escaped(text: str) -> str:
@@ -92,7 +93,12 @@ def _legend(picture: Picture) -> str:
     )
     rows = [cell(f"<B>{html.escape(picture.title)}</B>")]
     rows += [cell(html.escape(line)) for line in picture.caption.split("\n")]
-    rows.append(cell(f"Colour, who acts: {colours}"))
+    if any(edge.share for edge in picture.edges):
+        shares = [(GREEN, "all"), (AMBER, "some"), (RED, "none")]
+        levels = " &#160; ".join(f'<FONT COLOR="{colour}"><B>{text}</B></FONT>' for colour, text in shares)
+        rows.append(cell(f"Colour and n/m, pairs of a state and an event that were tried, of those possible: {levels}"))
+    else:
+        rows.append(cell(f"Colour, who acts: {colours}"))
     rows.append(
         f'<TD ALIGN="LEFT"><TABLE BORDER="0" CELLBORDER="0" CELLPADDING="2"><TR>{cell("Line, how binding:")}{lines}'
         "</TR></TABLE></TD>"
@@ -121,7 +127,18 @@ def _stays(picture: Picture, edge: Edge) -> str:
     )
 
 
+def _shade(share: Share) -> str:
+    """The colour of a share. (It stands there in numbers, too.)"""
+    return GREEN if share.done == share.of else AMBER if share.done else RED
+
+
+def _tips(edge: Edge) -> list[str]:
+    return [*([edge.share.says] if edge.share else []), *(label.tip for label in edge.labels)]
+
+
 def _colour(picture: Picture, edge: Edge) -> str:
+    if edge.share is not None:
+        return _shade(edge.share)
     return GREY if picture.has_path and not edge.taken else COLOURS[edge.actor]
 
 
@@ -132,9 +149,13 @@ def _box(picture: Picture, node: Node) -> Drawn:
     name = "<BR/>".join(map(html.escape, node.text.split("\n")))
     if dim:
         name = f'<FONT COLOR="{GREY}">{name}</FONT>'
+    if node.share is not None:
+        name += f'<BR/><FONT COLOR="{_shade(node.share)}"><B>{node.share}</B></FONT>'
     attributes = {
         "label": f'<<TABLE BORDER="0" CELLSPACING="2" CELLPADDING="1"><TR><TD>{name}</TD></TR>{rows}</TABLE>>',
-        "tooltip": _tooltip([node.says, *(label.tip for edge in stays for label in edge.labels)]),
+        "tooltip": _tooltip(
+            [node.says, *([node.share.says] if node.share else []), *(tip for edge in stays for tip in _tips(edge))]
+        ),
     }
     if node.name == END:
         attributes |= {"label": "", "shape": "doublecircle", "style": "filled", "width": "0.15"}
@@ -143,6 +164,8 @@ def _box(picture: Picture, node: Node) -> Drawn:
         attributes |= {"peripheries": "2"}
     if picture.has_path:
         attributes |= {"color": GREY} if dim else {"penwidth": "3"}
+    elif node.share is not None:
+        attributes |= {"color": _shade(node.share), "penwidth": "2"}
     return node.name, attributes
 
 
@@ -151,7 +174,7 @@ def _line(picture: Picture, edge: Edge) -> dict[str, str]:
     attributes = {
         "color": f"{colour}:{colour}" if edge.actor == COUPLING else colour,
         "style": STYLES[edge.binding],
-        "tooltip": _tooltip([label.tip for label in edge.labels]),
+        "tooltip": _tooltip(_tips(edge)),
     }
     if edge.taken or edge.binding is Binding.MUST:
         attributes["penwidth"] = "4" if edge.taken else "1.5"
@@ -220,7 +243,7 @@ class _Elements:
         stays = [edge for edge in self.picture.edges if edge.source == edge.target == frame]
         if stays:
             rows = "".join(_stays(self.picture, edge) for edge in stays)
-            tip = _tooltip([label.tip for edge in stays for label in edge.labels])
+            tip = _tooltip([tip for edge in stays for tip in _tips(edge)])
             table = f'<<TABLE BORDER="0" CELLSPACING="2" CELLPADDING="1">{rows}</TABLE>>'
             column.append(f"in {frame}")
             self.nodes.append((column[-1], {"label": table, "tooltip": tip, "shape": "plain", "style": ""}))

@@ -8,19 +8,22 @@ SVG has to show the same nodes, edges, words and tooltips, and a PNG has to say 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 from xml.etree import ElementTree
 
 from wslifecycle.statemachine import dot, draw_text
 from wslifecycle.statemachine.machine import Lifecycle
 from wslifecycle.statemachine.picture import (
     COUPLING,
+    END,
     OVERVIEW,
     PRODUCT,
     DrawingError,
     Picture,
+    Share,
     Step,
     product_picture,
     region_picture,
@@ -49,6 +52,12 @@ RENDERERS: dict[str, Renderer] = {
     "markdown": lambda machine, picture, comment: draw_text.markdown(picture, machine.spec, comment).encode(),
 }
 """What there is to draw with; a further format needs no more than an entry here."""
+
+COLOURED = ("dot", "svg", "png", "pdf")
+"""The formats that show a coverage."""
+
+Coverage: TypeAlias = Mapping[tuple[str, str], bool]
+"""Whether each pair of a state and an event that can be tried was tried."""
 
 SUFFIXES = {"dot": "dot", "svg": "svg", "png": "png", "mermaid": "mmd", "markdown": "md"}
 
@@ -100,16 +109,23 @@ def draw(
     region: str | None = None,
     path: Sequence[Step] | None = None,
     all_answers: bool = False,
+    coverage: Coverage | None = None,
 ) -> bytes:
     """One picture of the machine in one of the formats of `RENDERERS`.
 
     `region`: None or `lifecycle` for the overview, `product`, or a region's name. `path`: steps (event, source, target)
     between product states, which are numbered and drawn thick, all else grey. `all_answers`: draw what is ignored and
-    what is refused, too. Raises `DrawingError`, which says what is missing or wrong.
+    what is refused, too. `coverage`: colour the boxes and arrows of the overview or the product by how much was tried.
+    Raises `DrawingError`, which says what is missing or wrong.
     """
     if format not in RENDERERS:
         raise DrawingError(f"There is no format {format!r}. There are: {', '.join(RENDERERS)}.")
-    return RENDERERS[format](machine, picture_of(machine, region, path, all_answers), "")
+    picture = picture_of(machine, region, path, all_answers)
+    if coverage is not None:
+        if format not in COLOURED or picture.name in machine.flat.regions:
+            raise DrawingError(f"A coverage is shown by {', '.join(COLOURED)} of {OVERVIEW} and {PRODUCT} alone.")
+        picture = coloured(picture, coverage)
+    return RENDERERS[format](machine, picture, "")
 
 
 def load_path(text: str) -> list[Step]:
@@ -173,6 +189,28 @@ def ways_in_region(picture: Picture, path: Sequence[Step], position: int) -> lis
     return ways
 
 
+# -------------------------------------------------------------------------------------------- coverage
+
+
+def coloured(picture: Picture, coverage: Coverage) -> Picture:
+    """The picture with the share of what was tried in each box, and of what each arrow stands for."""
+
+    def share(pairs: Iterable[tuple[str, str]]) -> Share:
+        possible = list(dict.fromkeys(pair for pair in pairs if pair in coverage))
+        left = tuple(f"{event} in {state}" for state, event in possible if not coverage[state, event])
+        return Share(len(possible) - len(left), len(possible), left)
+
+    nodes = [
+        node if node.name == END else replace(node, share=share(pair for pair in coverage if pair[0] in node.members))
+        for node in picture.nodes
+    ]
+    edges = [
+        replace(edge, share=share((step[1], step[0]) for label in edge.labels for step in label.covers))
+        for edge in picture.edges
+    ]
+    return replace(picture, nodes=tuple(nodes), edges=tuple(edges))
+
+
 # -------------------------------------------------------------------------------------------- everything
 
 
@@ -191,23 +229,23 @@ def _files(machine: Lifecycle) -> dict[str, tuple[str, Picture]]:
     return made
 
 
-def draw_all(machine: Lifecycle, directory: Path | str) -> list[Path]:
-    """Writes every picture in every format into a directory, with a README. Returns what it wrote.
+def draw_all(machine: Lifecycle, directory: Path | str, pages: Mapping[str, bytes] | None = None) -> list[Path]:
+    """Writes every picture in every format, and the `pages`, into a directory, with a README. Returns what it wrote.
 
     Raises `DrawingError` where graphviz is missing, before it has written anything.
     """
     directory = Path(directory)
     contents = {name: RENDERERS[kind](machine, picture, GENERATED) for name, (kind, picture) in _files(machine).items()}
     record = dot.version() or "not known\n"
-    contents |= {RECORD: record.encode(), README: _readme(machine, record).encode()}
+    contents |= {RECORD: record.encode(), README: _readme(machine, record, pages or {}).encode(), **(pages or {})}
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (directory / name).write_bytes(content)
     return [directory / name for name in contents]
 
 
-def check_all(machine: Lifecycle, directory: Path | str) -> list[str]:
-    """Where a directory is not what `draw_all` makes of this machine, one line each; nothing where it is.
+def check_all(machine: Lifecycle, directory: Path | str, pages: Mapping[str, bytes] | None = None) -> list[str]:
+    """Where a directory is not what `draw_all` makes of these, one line each; nothing where it is.
 
     Needs the Python package `graphviz` (raises `DrawingError` without it) but not `dot`.
     """
@@ -227,9 +265,12 @@ def check_all(machine: Lifecycle, directory: Path | str) -> list[str]:
     readme = _read(directory / README)
     if readme is None:
         found.append(f"{README} is missing.")
-    elif record is not None and readme != _readme(machine, record.decode()).encode():
+    elif record is not None and readme != _readme(machine, record.decode(), pages or {}).encode():
         found.append(f"{README} is not what the machine draws.")
-    known = {*files, RECORD, README}
+    for name, page in (pages or {}).items():
+        if _read(directory / name) != page:
+            found.append(f"{name} is missing or out of date.")
+    known = {*files, RECORD, README, *(pages or {})}
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
         if path.name not in known and not path.name.startswith("."):
             found.append(f"{path.name} is not drawn from the machine; remove it.")
@@ -261,7 +302,7 @@ def _without(some: list[dot.Shown], others: list[dot.Shown]) -> list[dot.Shown]:
     return [item for item in some if item not in rest or rest.remove(item)]  # type: ignore[func-returns-value]
 
 
-def _readme(machine: Lifecycle, record: str) -> str:
+def _readme(machine: Lifecycle, record: str, pages: Mapping[str, bytes]) -> str:
     lines = [
         f"<!-- {GENERATED} -->",
         "",
@@ -276,6 +317,10 @@ def _readme(machine: Lifecycle, record: str) -> str:
         "what it means, and the rule that it comes from.",
         "",
     ]
+    for page, content in pages.items():
+        title = next(line for line in content.decode().splitlines() if line.startswith("# "))
+        lines += [f"- [{page}]({page}): {title.removeprefix('# ')}"]
+    lines += [""] if pages else []
     for name in pictures(machine):
         picture = picture_of(machine, name)
         formats = [f"[{kind}]({name}.{SUFFIXES[kind]})" for kind in _kinds(name)]

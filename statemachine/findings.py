@@ -3,7 +3,7 @@
 A finding names the code, the line and the fix. Codes are never reused. Those below WSL030 are structural: the file
 means nothing definite, and every profile is rejected. From WSL030 on they are about soundness: they reject the
 `reference` profile and are recorded for another one, because real servers do have traps. WSL034 takes a search and is
-found by `properties.findings`, not at load.
+found by `check`, not at load.
 """
 
 from __future__ import annotations

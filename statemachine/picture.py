@@ -46,6 +46,23 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """How many of the pairs of a state and an event that can be tried somewhere were; `left` names the others."""
+
+    done: int
+    of: int
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.done}/{self.of}"
+
+    @property
+    def says(self) -> str:
+        """For a tooltip."""
+        return "\n".join([f"Tried: {self.done} of {self.of}.", *(f"Not tried: {pair}" for pair in self.left)])
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """One line at an edge: an event under a guard. `covers` are the steps that it stands for, `taken` their numbers."""
 
@@ -70,6 +87,7 @@ class Edge:
     binding: Binding
     kind: Kind
     labels: tuple[Label, ...]
+    share: Share | None = None
 
     @property
     def taken(self) -> tuple[int, ...]:
@@ -105,6 +123,7 @@ class Node:
     final: bool
     members: tuple[str, ...]
     on_path: bool = False
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,10 @@ from typing import Any
 from wslifecycle.statemachine import effects as fx
 from wslifecycle.statemachine.connection import Connection
 from wslifecycle.statemachine.counterexample import Run, RunError, RunStep
+from wslifecycle.statemachine.cover import MESSAGES
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected, ImpossibleEvent
 from wslifecycle.statemachine.machine import Lifecycle
 from wslifecycle.statemachine.model import Actor, Kind
-
-MESSAGES: dict[str, dict[str, Any]] = {
-    "app_accept": {"type": "websocket.accept"},
-    "app_close": {"type": "websocket.close"},
-    "app_response_start": {"type": "websocket.http.response.start", "status": 418, "headers": []},
-    "app_response_body": {"type": "websocket.http.response.body", "body": b"part", "more_body": True},
-    "app_response_end": {"type": "websocket.http.response.body", "body": b"last"},
-}
-"""A sound message for each event that a message of the app may be; what is sent by `app_send` is numbered."""
 
 AROUND = ("app_asks", "app_cancels", "peer_writes", "peer_reads", "transport_ends", "deadline")
 """What happens around a connection, which is told nothing of it."""

@@ -24,6 +24,7 @@ except ImportError as missing:
 
 from wslifecycle import __version__
 from wslifecycle.cli_check import check_command, replay_command
+from wslifecycle.cli_cover import cover_command
 from wslifecycle.serve import serve
 from wslifecycle.statemachine import explain as words
 from wslifecycle.statemachine.draw import RENDERERS, SUFFIXES, DrawingError, check_all, draw_all, load_path
@@ -197,8 +198,11 @@ def draw(
         raise click.UsageError("--all DIR draws everything; it goes with --check, --profile and --spec only.")
     machine = _machine(profile, spec)
     if directory is not None:
-        found = check_all(machine, directory) if check else []
-        written = [] if check else draw_all(machine, directory)
+        from wslifecycle.conformance.pages import pages
+
+        extra = pages(machine.flat) if profile == "reference" and spec is None else {}
+        found = check_all(machine, directory, extra) if check else []
+        written = [] if check else draw_all(machine, directory, extra)
         for line in (*found, *written):
             click.echo(line)
         ctx.exit(1 if found else 0)
@@ -276,6 +280,7 @@ def demo(ctx: click.Context, names: tuple[str, ...], output: Path, listed: bool,
 
 main.add_command(check_command)
 main.add_command(replay_command)
+main.add_command(cover_command)
 main.add_command(serve)  # made from Uvicorn's own command when it is called
 
 
