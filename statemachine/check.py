@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 
-from wslifecycle.statemachine.explore import Graph, Progress
+from wslifecycle.statemachine.explore import Graph, Progress, Table
 from wslifecycle.statemachine.findings import Finding
 from wslifecycle.statemachine.flatten import Flat
 from wslifecycle.statemachine.model import Kind as Refusal
 from wslifecycle.statemachine.model import Property
 from wslifecycle.statemachine.properties import Expression, Form, Parsed, Term, parse, terms_of, write
 from wslifecycle.statemachine.queues import SENDING
-from wslifecycle.statemachine.search import Fairness, Hit, Part, Test, Unanswered, View, Whole, ordered
+from wslifecycle.statemachine.search import Fairness, Hit, Part, Unanswered, View, Whole, ordered
 from wslifecycle.statemachine.system import Bounds, System, vocabulary
 
 LIMIT = 5_000_000
@@ -48,11 +49,16 @@ class Violation:
     run: Hit | None = None
 
     @property
+    def about_reach(self) -> bool:
+        """Whether it says that something never happens, which bounds that are too small may be the reason of."""
+        sometimes = self.declared is not None and self.run is None
+        return sometimes or self.name in ("vacuous", "unreachable")
+
+    @property
     def finding(self) -> Finding:
         """The same as a finding about the spec."""
-        return Finding(
-            "WSL034", self.line, f"{self.name} does not hold: {self.says}.", "Change the rows, or what is said."
-        )
+        text = f"{self.name} does not hold: {self.says}" if self.declared is not None else self.says
+        return Finding("WSL034", self.line, text.rstrip(".") + ".", "Change the rows that lead there, or the property.")
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,10 @@ def check(
     names: Sequence[str] = (),
     progress: Progress | None = None,
     limit: int = LIMIT,
+    *,
+    first: bool = False,
 ) -> Report:
-    """Checks the properties that are named (all, if none is), and what is built in.
+    """Checks the properties that are named (all, if none is), and what is built in; `first`: up to the first violation.
 
     Raises `LookupError` for a property that does not exist, and `TooLarge` where there are more states than `limit`.
     """
@@ -104,49 +112,31 @@ def check(
     collects = gc.isenabled()
     gc.disable()  # next to nothing of this is garbage before the end, and looking through it takes longest
     try:
-        return _checked(flat, bounds, names, progress, limit, began)
+        chosen = parsed_properties(flat, names)
+        graph = Graph(System(flat, bounds), _terms(chosen.values()), limit, progress)
+        # where too little fits, it is no fault that something never happens
+        found = (violation for violation in _violations(graph, chosen) if bounds.queue or not violation.about_reach)
+        violations = tuple(islice(found, 1 if first else None))
+        properties = tuple(declared for declared, _ in chosen.values())
+        return Report(graph, bounds, properties, violations, flat.findings, time.perf_counter() - began)
     finally:
         if collects:
             gc.enable()
 
 
-def _checked(
-    flat: Flat, bounds: Bounds, names: Sequence[str], progress: Progress | None, limit: int, began: float
-) -> Report:
-    chosen = parsed_properties(flat, names)
-    wanted = [
-        term
-        for _, parsed in chosen.values()
-        for expression in (parsed.first, parsed.second)
-        if expression is not None
-        for term in terms_of(expression)
-    ]
-    graph = Graph(System(flat, bounds), wanted, limit, progress)
+def _terms(chosen: Iterable[tuple[Property, Parsed]]) -> Iterator[Term]:
+    """Everything that properties speak of."""
+    for _, parsed in chosen:
+        yield from terms_of(parsed.first)
+        if parsed.second is not None:
+            yield from terms_of(parsed.second)
+
+
+def _violations(graph: Graph, chosen: Mapping[str, tuple[Property, Parsed]]) -> Iterator[Violation]:
     checker = _Checker(graph)
-    violations = [found for declared, parsed in chosen.values() for found in checker.property(declared, parsed)]
-    violations += checker.built_in()
-    return Report(
-        graph,
-        bounds,
-        tuple(declared for declared, _ in chosen.values()),
-        tuple(violations),
-        flat.findings,
-        time.perf_counter() - began,
-    )
-
-
-class _Tests(dict[int, bool]):
-    """Whether an expression holds of a step, by the mask of the step."""
-
-    def __init__(self, expression: Expression, bits: dict[Term, int]) -> None:
-        super().__init__()
-        self._judge: Callable[[int], bool] = eval(
-            f"lambda mask: bool({write(expression, lambda term: f'mask & {bits[term]}')})"
-        )
-
-    def __missing__(self, mask: int) -> bool:
-        found = self[mask] = self._judge(mask)
-        return found
+    for declared, parsed in chosen.values():
+        yield from checker.property(declared, parsed)
+    yield from checker.built_in()
 
 
 class _Checker:
@@ -155,7 +145,8 @@ class _Checker:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.whole = Whole(graph)
-        self.masks = {way.mask | table.shown for table in graph.tables.values() for way in (*table.ways, *table.still)}
+        self.steps = {mask for table in graph.tables.values() for mask, _ in table.labels}
+        self.masks = self.steps | {table.idle for table in graph.tables.values()}
         self._parts: list[Part] = []
 
     def _views(self) -> Iterator[View]:
@@ -175,32 +166,30 @@ class _Checker:
                 return None
         return found
 
-    def test(self, expression: Expression) -> Test:
-        """A test of the masks of steps."""
-        return _Tests(expression, self.graph.bits.bit).__getitem__
+    def truth(self, expression: Expression) -> frozenset[int]:
+        """The masks of which an expression holds, among those of all steps and of all states."""
+        bits = self.graph.bits.bit
+        judge = eval(f"lambda mask: {write(expression, lambda term: f'mask & {bits[term]}')}")
+        return frozenset(filter(judge, self.masks))
 
     def property(self, declared: Property, parsed: Parsed) -> Iterator[Violation]:
         """What is wrong with one property: it does not hold, or it holds for nothing."""
         run = self._run(declared, parsed)
-        broken = run is not None or (parsed.form is Form.SOMETIMES and not self._happens(self.test(parsed.first)))
-        if broken:
+        if run is not None or (parsed.form is Form.SOMETIMES and not self.truth(parsed.first) & self.steps):
             yield Violation(declared.name, declared.holds, declared.rule, declared.line, declared, run)
-        elif parsed.trigger is not None and not self._happens(self.test(parsed.trigger)):
-            says = f"{declared.name} holds for nothing: {declared.holds}"
-            yield Violation("vacuous", says, declared.rule, declared.line, declared)
-
-    def _happens(self, test: Test) -> bool:
-        return any(map(test, self.masks)) or any(test(table.idle) for table in self.graph.tables.values())
+        elif parsed.trigger is not None and not self.truth(parsed.trigger):
+            says = f"{declared.name} holds for nothing, since what it speaks of never happens: {declared.holds}"
+            yield Violation("vacuous", says, declared.rule, declared.line)
 
     def _run(self, declared: Property, parsed: Parsed) -> Hit | None:
         """A shortest run that breaks a property."""
-        first = self.test(parsed.first)
-        second = self.test(parsed.second) if parsed.second is not None else first
+        first = self.truth(parsed.first)
+        second = self.truth(parsed.second) if parsed.second is not None else first
         match parsed.form:
             case Form.ALWAYS:
-                return self.first(lambda mask: not first(mask))
+                return self.first(self.steps - first)
             case Form.NEVER:
-                return self.first(first)
+                return self.first(self.steps & first)
             case Form.AT_MOST_ONCE | Form.BEFORE as form:
                 return self._searched(lambda view: ordered(view, first, second, allowed=form is Form.BEFORE))
             case Form.LEADS_TO:
@@ -208,9 +197,8 @@ class _Checker:
                 return self._searched(lambda view: Unanswered(view, first, second, fairness).hit())
         return None
 
-    def first(self, test: Test) -> Hit | None:
+    def first(self, bad: Set[int]) -> Hit | None:
         """A shortest run that ends in such a step."""
-        bad = {mask for mask in self.masks if test(mask)}
         if not bad:
             return None
         for node in range(len(self.graph)):
@@ -228,17 +216,20 @@ class _Checker:
         for name, found in (("impossible", self._impossible()), ("deadlock", self._stuck()), ("trap", self._trap())):
             if found is not None:
                 yield Violation(name, BUILT_IN[name], "", line, None, found)
-        reached = {self.graph.state_of(number) for number in range(self.graph.controls)}
-        for state in self.graph.system.flat.state_of:
-            if state not in reached:
-                yield Violation("unreachable", f"{state} is never reached.", "", line)
+        reached = {self.graph.state_of(table.control) for table in self.graph.tables.values()}
+        missing = [state for state in self.graph.system.flat.state_of if state not in reached]
+        if missing:
+            yield Violation("unreachable", f"never reached: {', '.join(missing)}", "", line)
 
     def _impossible(self) -> Hit | None:
-        for node in range(len(self.graph)):
-            table = self.graph.of[node]
+        wrong: dict[Table, int] = {}
+        for table in self.graph.tables.values():
             for number, (move, _) in enumerate((*table.ways, *table.still)):
                 if move.answer is not None and move.answer.refusal is Refusal.IMPOSSIBLE:
-                    return Hit((*self.graph.way(node), (node, number)), node)
+                    wrong.setdefault(table, number)
+        for node, table in enumerate(self.graph.of) if wrong else ():
+            if table in wrong:
+                return Hit((*self.graph.way(node), (node, wrong[table])), node)
         return None
 
     def _stuck(self) -> Hit | None:

@@ -93,15 +93,19 @@ def vocabulary(regions: Mapping[str, Region], events: Iterable[str], effects: It
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may be in flight: connections, messages in each queue, receive() calls at a time."""
+    """How much may be in flight: connections, messages in each queue, receive() calls at a time.
+
+    `facts`: only connections that have just these; None: one kind of them for each set of facts.
+    """
 
     connections: int = 1
     queue: int = 1
     receivers: int = 2
+    facts: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.connections < 1 or self.queue < 0 or self.receivers < 0:
-            raise ValueError("There is at least one connection, and no queue is shorter than 0.")
+        if self.connections < 1 or self.queue < 0 or self.receivers < 1:
+            raise ValueError("There is at least one connection and one receive(), and no queue is shorter than 0.")
 
 
 class Control(NamedTuple):
@@ -170,13 +174,14 @@ class System:
 
     def starts(self) -> Iterator[Control]:
         """Where a connection begins: once for each set of facts that a server may advertise."""
-        fixed = [bit for name, bit in self.flat.bits.items() if self.flat.spec.facts[name].fixed]
+        fixed = [name for name in self.flat.bits if self.flat.spec.facts[name].fixed]
         timers = frozenset(dict(call.fields)["timer"] for call in self.flat.opening)
         for size in range(len(fixed), -1, -1):
             for chosen in combinations(fixed, size):
-                yield Control(
-                    name_of(self.flat.states[0]), sum(chosen), True, 0, False, False, False, "up", timers, None, ""
-                )
+                if self.bounds.facts in (None, frozenset(chosen)):
+                    facts = sum(self.flat.bits[name] for name in chosen)
+                    state = name_of(self.flat.states[0])
+                    yield Control(state, facts, True, 0, False, False, False, "up", timers, None, "")
 
     def terms(self, c: Control) -> frozenset[str]:
         """What holds under a control, whatever the queues are."""
@@ -238,6 +243,7 @@ class System:
         if not c.upgraded:  # its bytes are held, whatever they mean, and too many are a fault (C14)
             yield from self._step(c, "peer_violation")
             yield from self._step(c, "peer_eof")
+            yield from self._too_early(c)
         else:
             clear = HELD | PAUSED
             for letter, follows in self._frames(c):
@@ -257,6 +263,15 @@ class System:
                     then, marks = c._replace(follows=follows), _marks(letter)
                     yield _around("peer_writes", then, mask, flags, (("hold", letter),), marks=marks, says=letter)
         yield from self._step(c._replace(transport="gone", timers=frozenset()), "peer_lost", loses=True)
+
+    def _too_early(self, c: Control) -> Iterator[Move]:
+        """Frames before the handshake is answered: a machine that does not call them impossible may get them."""
+        if c.responded or c.transport != "up":
+            return
+        for letter, follows in self._frames(c):
+            for move in self._step(c, _FRAMES[letter], letter=letter, follows=follows, says=letter):
+                if move.answer is not None and move.answer.refusal is not Refusal.IMPOSSIBLE and letter not in "VE":
+                    yield move
 
     def _frames(self, c: Control) -> tuple[tuple[str, str], ...]:
         """What the peer may send: letters, each with who is followed from then on."""
