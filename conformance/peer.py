@@ -25,6 +25,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from wslifecycle.conformance.scenarios import Act
+from wslifecycle.statemachine.machine import lifecycle
 
 START_UP = 20.0
 """Seconds until a server has taken a connection, and called the app."""
@@ -163,6 +164,8 @@ class Peer:
                 self._writer.write(Frame(Opcode.CLOSE, close.serialize() if close else b"").serialize(mask=True))
             case "peer violates":
                 self._writer.write(FRAMES[act.value]())
+            case "peer floods":
+                self._writer.write(bytes(lifecycle().flat.value("C14", "bytes") + 1))
             case "peer ends":
                 self._writer.write_eof()
             case "peer vanishes":

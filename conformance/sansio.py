@@ -56,6 +56,8 @@ class SansIO:
                 self._held.append(act)
             case "peer sends" | "peer pings" | "peer closes" | "peer violates":
                 self._decoded(act)
+            case "peer floods":
+                self._carry_out(connection.peer_violated(1009))
             case "peer ends":
                 self._carry_out(connection.peer_eof())
             case "peer vanishes":

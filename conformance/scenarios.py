@@ -26,6 +26,7 @@ STIMULI = (
     "peer sends",
     "peer pings",
     "peer closes",
+    "peer floods",
     "peer ends",
     "peer vanishes",
     "peer violates",
