@@ -125,8 +125,12 @@ class Run:
         return "\n".join([*lines, f"    Note over App,Peer: {broken}", ""])
 
     def path(self) -> list[DrawnStep]:
-        """The way through the machine, for a picture: the steps that move it."""
-        return [(step.event, step.source, step.target) for step in self.steps if step.source != step.target]
+        """The way through the machine, for a picture: what it obeys and does not ignore."""
+        return [
+            (step.event, step.source, step.target)
+            for step in self.steps
+            if not step.refused and (step.source != step.target or step.effects or step.action == "gives")
+        ]
 
 
 def step_says(step: RunStep) -> str:

@@ -25,9 +25,9 @@ from wslifecycle.statemachine.model import (
     Value,
 )
 from wslifecycle.statemachine.names import Names
-from wslifecycle.statemachine.properties import Form, PropertyError, parse
+from wslifecycle.statemachine.properties import Form, PropertyError, parse, terms_of
 from wslifecycle.statemachine.source import Map, names
-from wslifecycle.statemachine.system import ACTIONS, VOCABULARY, vocabulary
+from wslifecycle.statemachine.system import ACTIONS, FLAGS, VOCABULARY, vocabulary
 
 _ACTORS = {"app": Actor.APP, "server": Actor.GIVEN}
 _SENDERS = tuple(_ACTORS)
@@ -236,6 +236,9 @@ class Declarations(Names):
         self.number(value["rule"], value.line)
         try:
             parsed = parse(value["holds"], vocabulary(self.regions, self.events, self.effects))
+            for term in (*terms_of(parsed.first), *(terms_of(parsed.second) if parsed.second is not None else ())):
+                if term.after and term.name in FLAGS:
+                    raise PropertyError(f"`{term.name}` is told by the queues, before a step and not after it")
         except PropertyError as error:
             self.report("WSL018", value.line, f"Property {name}: {error}.", "See the terms above `properties`.")
         else:

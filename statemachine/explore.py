@@ -101,9 +101,14 @@ class Table:
         return [way for way in self._of.still if self.flags & way.move.mask == way.move.flags]
 
     @cached_property
+    def labels(self) -> list[tuple[int, str]]:
+        """The mask and the action of each of `ways` and then of each of `still`."""
+        return [(way.mask | self.shown, way.move.action) for way in (*self.ways, *self.still)]
+
+    @cached_property
     def actions(self) -> frozenset[str]:
         """What is possible."""
-        return frozenset([way.move.action for way in self.ways] + [way.move.action for way in self.still])
+        return frozenset([action for _, action in self.labels])
 
 
 class Bits:
@@ -132,7 +137,7 @@ class Bits:
         """The mask of a step, but for its states."""
         answer, mask = move.answer, 0
         if answer is None or answer.refusal is None:
-            mask = self._events.get(move.event, 0)
+            mask = self._events.get(move.event, 0) | self._events.get(move.action, 0)
         else:
             mask = self._words.get("refused", 0)
         if answer is not None:
@@ -310,8 +315,7 @@ class Graph:
                     known += 1
                 reached.append(found)
             self.targets.append(reached)
-            if not node % _REPORT:
-                if known > self.limit:
-                    raise TooLarge(f"There are more than {self.limit} states. Lower the bounds or raise the limit.")
-                if progress is not None:
-                    progress(node, known)
+            if known > self.limit:
+                raise TooLarge(f"There are more than {self.limit} states. Lower the bounds or raise the limit.")
+            if progress is not None and not node % _REPORT:
+                progress(node, known)

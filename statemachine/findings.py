@@ -34,6 +34,7 @@ CODES: dict[str, str] = {
     "WSL023": "A variable is assigned twice, or read before it is assigned.",
     "WSL024": "receive() could give two different messages in one state.",
     "WSL025": "A message and an event that contradict each other.",
+    "WSL026": "A refusal that nobody would hear: only who calls receive() or send() can be told.",
     "WSL030": "A state that can never be reached.",
     "WSL031": "A trap: a state from which the end cannot be reached.",
     "WSL032": "Two states that nobody can tell apart.",

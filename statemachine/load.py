@@ -154,6 +154,10 @@ class _Loader(Declarations):
             text = f"The row says {' and '.join(says + does) or 'nothing'}."
             fix = "Let it move or have effects, or ignore, or refuse, or be impossible."
             self.report("WSL017", line, text, fix)
+        for event in events if refusal not in (None, Kind.IMPOSSIBLE) else ():
+            if event in self.events and self.events[event].actor not in (Actor.APP, Actor.GIVEN):
+                text = f"{event} is refused, which the {self.events[event].actor} cannot be told."
+                self.report("WSL026", line, text, "Let it `ignore`, or be `impossible`.")
         known = all(event in self.events for event in events)
         given = [self.events[event] for event in events] if known else None
         return Row(

@@ -8,7 +8,7 @@ where a run that is found is a real one, and a shortest one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -24,8 +24,8 @@ class Arc(NamedTuple):
     number: int
 
 
-Test = Callable[[int], bool]
-"""Says of the mask of a step whether an expression holds of it."""
+Truth = Container[int]
+"""The masks of the steps of which an expression holds."""
 
 
 class View(Protocol):
@@ -56,12 +56,10 @@ class Whole:
 
     def arcs(self, node: int) -> Iterable[Arc]:
         """The ways of a state and then what changes nothing."""
-        table, shown = self.graph.of[node], self.graph.of[node].shown
-        targets = self.graph.targets[node]
-        for number, (target, (move, mask)) in enumerate(zip(targets, table.ways, strict=True)):
-            yield Arc(target, mask | shown, move.action, number)
-        for number, (move, mask) in enumerate(table.still, len(targets)):
-            yield Arc(node, mask | shown, move.action, number)
+        table = self.graph.of[node]
+        targets = [*self.graph.targets[node], *[node] * len(table.still)]
+        for number, (target, (mask, action)) in enumerate(zip(targets, table.labels, strict=True)):
+            yield Arc(target, mask, action, number)
 
     def idle(self, node: int) -> Iterable[tuple[int, frozenset[str]]]:
         """Just one thing holds of a state."""
@@ -87,15 +85,13 @@ class Part:
         self._arcs: list[list[Arc]] = []
         self._idle = [{(table.idle, table.actions) for table in found} for found in tables.values()]
         for packed, found in tables.items():
-            arcs: set[tuple[int, int, str]] = set()
+            arcs: set[tuple[int, tuple[int, str]]] = set()
+            here = number[packed]
             for table in found:
-                shown = table.shown
-                arcs.update((number[packed], way.mask | shown, way.move.action) for way in table.still)
-                arcs.update(
-                    (number[target & keep], way.mask | shown, way.move.action)
-                    for way, target in zip(table.ways, graph.targets_of(table, packed), strict=True)
-                )
-            self._arcs.append([Arc(*arc, 0) for arc in arcs])
+                targets = [number[target & keep] for target in graph.targets_of(table, packed)]
+                targets += [here] * len(table.still)
+                arcs.update(zip(targets, table.labels, strict=True))
+            self._arcs.append([Arc(target, mask, action, 0) for target, (mask, action) in arcs])
 
     def arcs(self, node: int) -> Iterable[Arc]:
         """The steps that are possible with some queues or others."""
@@ -120,7 +116,7 @@ class Hit(NamedTuple):
 # ------------------------------------------------------------------------------------------------ safety
 
 
-def ordered(view: View, first: Test, second: Test, *, allowed: bool) -> Hit | None:
+def ordered(view: View, first: Truth, second: Truth, *, allowed: bool) -> Hit | None:
     """A shortest run with a `second` step; before it a `first` one, if that is what breaks it (`not allowed`).
 
     `A before B` is broken by a B without an earlier A; `at most once A` by an A after an earlier A.
@@ -132,9 +128,9 @@ def ordered(view: View, first: Test, second: Test, *, allowed: bool) -> Hit | No
         here = queue.popleft()
         node, seen = here
         for arc in view.arcs(node):
-            if seen is not allowed and second(arc.mask):
+            if seen is not allowed and arc.mask in second:
                 return Hit((*_back(came, here), (node, arc.number)), arc.target)
-            there = arc.target, seen or first(arc.mask)
+            there = arc.target, seen or arc.mask in first
             if there[1] and allowed:
                 continue  # nothing can break it any more
             if there not in came:
@@ -173,7 +169,7 @@ class Unanswered:
     each fair action can be satisfied from everywhere again and again.
     """
 
-    def __init__(self, view: View, first: Test, second: Test, fairness: Fairness) -> None:
+    def __init__(self, view: View, first: Truth, second: Truth, fairness: Fairness) -> None:
         self.view = view
         self.first, self.second = first, second
         self.fairness = fairness
@@ -195,7 +191,7 @@ class Unanswered:
         queue = sorted(self._owing())
         found = set(queue)
         for node in queue:
-            arcs = waiting[node] = [arc for arc in self.view.arcs(node) if not self.second(arc.mask)]
+            arcs = waiting[node] = [arc for arc in self.view.arcs(node) if arc.mask not in self.second]
             for arc in arcs:
                 if arc.target not in found:
                     found.add(arc.target)
@@ -207,25 +203,36 @@ class Unanswered:
         owing = set()
         for node in range(self.view.size):
             for arc in self.view.arcs(node):
-                if self.first(arc.mask) and not self.second(arc.mask):
+                if arc.mask in self.first and arc.mask not in self.second:
                     owing.add(arc.target)
-            if any(self.first(mask) and not self.second(mask) for mask, _ in self.view.idle(node)):
+            if self._asks(node):
                 owing.add(node)
         return owing
 
+    def _asks(self, node: int) -> bool:
+        """Whether an A holds here while nothing happens."""
+        return any(mask in self.first and mask not in self.second for mask, _ in self.view.idle(node))
+
     def _impossible(self, node: int, action: str) -> bool:
-        """Whether a run may idle here without an action, as that is impossible."""
-        return any(action not in actions and not self.second(mask) for mask, actions in self.view.idle(node))
+        """Whether a run may be here without an action, as that is impossible."""
+        return any(action not in actions for _, actions in self.view.idle(node))
+
+    def _idles(self, node: int, actions: Iterable[str]) -> bool:
+        """Whether a run may stay here for ever without these actions."""
+        return any(mask not in self.second and known.isdisjoint(actions) for mask, known in self.view.idle(node))
+
+    def _goes(self, node: int, action: str, left: Container[int]) -> bool:
+        """Whether an action leads on to what is left; "" is any action."""
+        return any(
+            action in ("", arc.action) and arc.target in left and arc.action not in self.fairness.rare
+            for arc in self._waiting[node]
+        )
 
     @cached_property
     def _left(self) -> set[int]:
         """The states that a fair run without a B may go through for ever."""
-        rare, fair = self.fairness.rare, sorted(self.fairness.fair)
+        rare, fair = self.fairness.rare, sorted(self.fairness.fair) or [""]
         left = set(self._waiting)
-        if not fair:  # then it may idle anywhere, unless a B holds there
-            return {
-                node for node in left if any(not self.second(mask) for mask, _ in self.view.idle(node))
-            } or self._cyclic(left)
         sources: dict[int, list[int]] = {node: [] for node in left}
         for node, arcs in self._waiting.items():
             for arc in arcs:
@@ -238,8 +245,9 @@ class Unanswered:
                 good = [
                     node
                     for node in left
-                    if self._impossible(node, action)
-                    or any(arc.action == action and arc.target in left for arc in self._waiting[node])
+                    if self._idles(node, (action,))
+                    or self._goes(node, action, left)
+                    or (self._impossible(node, action) and self._goes(node, "", left))
                 ]
                 able = set(good)
                 for node in good:
@@ -251,38 +259,27 @@ class Unanswered:
                     left, shrinks = able, True
         return left
 
-    def _cyclic(self, left: set[int]) -> set[int]:
-        """The states from which a run can go on for ever."""
-        while True:
-            kept = {
-                node
-                for node in left
-                if any(arc.target in left and arc.action not in self.fairness.rare for arc in self._waiting[node])
-            }
-            if kept == left:
-                return left
-            left = kept
-
     def _lead_in(self) -> tuple[tuple[tuple[int, int], ...], int]:
         """A shortest run by way of an A to where a B stays away for ever."""
-        start = [(node, False) for node in self.view.starts]
-        came: dict[tuple[int, bool], tuple[tuple[int, bool], int] | None] = dict.fromkeys(start)
-        queue = deque(start)
+        came: dict[tuple[int, bool], tuple[tuple[int, bool], int] | None] = {}
+        queue = deque[tuple[int, bool]]()
+
+        def reach(node: int, owed: bool, link: tuple[tuple[int, bool], int] | None) -> None:
+            for there in dict.fromkeys(((node, owed), (node, owed or self._asks(node)))):
+                if there not in came:
+                    came[there] = link
+                    queue.append(there)
+
+        for start in self.view.starts:
+            reach(start, False, None)
         while queue:
             here = queue.popleft()
             node, owed = here
-            if not owed and any(self.first(mask) and not self.second(mask) for mask, _ in self.view.idle(node)):
-                came.setdefault((node, True), came[here] if came[here] is not None else None)
-                owed, here = True, (node, True)
             if owed and node in self._left:
                 return tuple(_back(came, here)), node
             for arc in self.view.arcs(node):
-                if owed and self.second(arc.mask):
-                    continue
-                there = arc.target, owed or (self.first(arc.mask) and not self.second(arc.mask))
-                if there not in came:
-                    came[there] = here, arc.number
-                    queue.append(there)
+                owes = arc.mask not in self.second and (owed or arc.mask in self.first)
+                reach(arc.target, owes, (here, arc.number))
         raise AssertionError("a state is owed a B and no A leads to it")
 
     def _tour(self, start: int) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...], int]:
@@ -293,13 +290,14 @@ class Unanswered:
         """
         node, steps, seen = start, list[tuple[int, int]](), dict[int, int]()
         while node not in seen:
-            seen[node] = len(steps)
-            if all(self._impossible(node, action) for action in self.fairness.fair) and any(
-                not self.second(mask) for mask, _ in self.view.idle(node)
-            ):
+            seen[node] = before = len(steps)
+            if self._idles(node, self.fairness.fair):
                 return tuple(steps), (), node
-            for action in sorted(self.fairness.fair) or [""]:
+            for action in sorted(self.fairness.fair):
                 way, node = self._satisfy(node, action)
+                steps += way
+            if len(steps) == before:  # all of them are impossible here, and something has to happen
+                way, node = self._satisfy(node, "")
                 steps += way
         return tuple(steps[: seen[node]]), tuple(steps[seen[node] :]), node
 

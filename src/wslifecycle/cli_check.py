@@ -41,7 +41,7 @@ def flat_of(profile: str, spec: str | None) -> Flat:
               help="Connections of one server; they share nothing but its shutdown.")  # fmt: skip
 @click.option("--queue", type=click.IntRange(0), default=_DEFAULT.queue, show_default=True,
               help="Messages in each queue: unread, not yet decoded, written and not yet read.")  # fmt: skip
-@click.option("--receivers", type=click.IntRange(0), default=_DEFAULT.receivers, show_default=True,
+@click.option("--receivers", type=click.IntRange(1), default=_DEFAULT.receivers, show_default=True,
               help="Calls of receive() at a time.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="Give up at so many states.")
 @click.option(
@@ -122,7 +122,8 @@ def summary(report: Report, product: Product | None = None) -> str:
     """One honest line: how much was looked at, within which bounds, and what came of it."""
     graph, bounds = report.graph, report.bounds
     broken = len(report.violations) + len(report.findings)
-    verdict = "all hold" if report.holds else f"{broken} {'finding' if broken == 1 else 'findings'}"
+    reach = "" if bounds.queue else " (with no queue, what never happens is not counted)"
+    verdict = f"all hold{reach}" if report.holds else f"{broken} {'finding' if broken == 1 else 'findings'}"
     times = f" {product.states:,} states of {bounds.connections} connections," if product is not None else ""
     return (
         f"{report.flat.profile}: {verdict}.{times} {len(graph):,} states, {graph.transitions:,} transitions, depth "
