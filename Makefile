@@ -5,7 +5,7 @@ READY := .venv/.stamp
 GRANIAN := .venv-granian-2.3.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-granian diagram check-diagrams test test-all test-oldest style types bench clean
+.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test test-all test-oldest style types bench clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,19 @@ diagram: $(READY) ## draw every picture in diagrams/ again
 check-diagrams: $(READY) ## fail where diagrams/ is not what spec/ says
 	$(BIN)/wslifecycle draw --all diagrams --check
 
+check: $(READY) ## check the lifecycle: every property, in every order of events
+	$(BIN)/wslifecycle check
+
+spin: $(READY) ## check it with SPIN as well, and compare the two engines
+	$(BIN)/wslifecycle spin
+
+mutants: $(READY) ## change the spec in every way that somebody might get it wrong, and see whether it is noticed
+	$(BIN)/wslifecycle mutants
+
+cover: $(READY) ## try every event in every state, on a Connection and over sockets, and draw what was tried
+	WSLIFECYCLE_COVER=build/cover $(BIN)/pytest tests/test_cover_ways.py
+	$(BIN)/wslifecycle cover --from build/cover -o build/cover/coverage.svg
+
 test: $(READY) ## run the tests, with asyncio in debug mode
 	PYTHONASYNCIODEBUG=1 $(BIN)/pytest
 
@@ -49,8 +62,9 @@ types: $(READY) ## check the types: mypy --strict on the package, then on what u
 	$(BIN)/mypy -p wslifecycle
 	$(BIN)/mypy tests benchmarks
 
-bench: $(READY) ## measure what one consultation of the machine costs
+bench: $(READY) ## measure what one consultation of the machine costs, and what a check of it does
 	$(BIN)/python benchmarks/consult.py
+	$(BIN)/python benchmarks/check.py
 
 clean: ## remove everything that these verbs made, except diagrams/
 	rm -rf .venv .venv-* build dist src/*.egg-info .*_cache .hypothesis .coverage* htmlcov

@@ -25,6 +25,8 @@ except ImportError as missing:
 from wslifecycle import __version__
 from wslifecycle.cli_check import check_command, replay_command
 from wslifecycle.cli_cover import cover_command
+from wslifecycle.cli_mutants import mutants
+from wslifecycle.cli_spin import export_command, spin_command
 from wslifecycle.serve import serve
 from wslifecycle.statemachine import explain as words
 from wslifecycle.statemachine.draw import RENDERERS, SUFFIXES, DrawingError, check_all, draw_all, load_path
@@ -281,6 +283,9 @@ def demo(ctx: click.Context, names: tuple[str, ...], output: Path, listed: bool,
 main.add_command(check_command)
 main.add_command(replay_command)
 main.add_command(cover_command)
+main.add_command(spin_command)
+main.add_command(export_command)
+main.add_command(mutants)
 main.add_command(serve)  # made from Uvicorn's own command when it is called
 
 
