@@ -27,8 +27,8 @@ from wslifecycle.statemachine.machine import Lifecycle
 from wslifecycle.statemachine.mutate import Book, Mutant, Subject, signature
 from wslifecycle.statemachine.system import Bounds
 
-STAGES = ("loader", "checker", "scenarios")
-BOUNDS = (Bounds(queue=0, receivers=1), Bounds())
+STAGES = ("loader", "scenarios", "checker")
+BOUNDS = (Bounds(queue=1, receivers=1, facts=frozenset({"denial", "raising"})), Bounds())
 """What the checker searches: little at first, which finds most in a few seconds, then as much as for the reference."""
 SECONDS = 600.0
 """What one mutant may take; most take less than a second, one that survives a minute."""
@@ -77,8 +77,8 @@ def _stages(subject: Subject, mutant: Mutant) -> Iterator[tuple[str, str | None,
         yield "loader", error.findings[0].code, None
         return
     yield "loader", next(iter(unsound(flat)), None), signature(flat)
-    yield "checker", checked(flat), None
     yield "scenarios", played(Lifecycle(flat)), None
+    yield "checker", checked(flat), None
 
 
 def unsound(flat: Flat) -> list[str]:
@@ -89,7 +89,7 @@ def unsound(flat: Flat) -> list[str]:
 
 def checked(flat: Flat) -> str | None:
     """The first property that does not hold, or what else the checker finds."""
-    found = (violation.name for bounds in BOUNDS for violation in check(flat, bounds).violations)
+    found = (violation.name for bounds in BOUNDS for violation in check(flat, bounds, first=True).violations)
     return next(found, None)
 
 

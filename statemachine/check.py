@@ -86,7 +86,7 @@ class Report:
 def parsed_properties(flat: Flat, names: Iterable[str] = ()) -> dict[str, tuple[Property, Parsed]]:
     """The properties of a spec, or those that are named. Raises `LookupError` for a name that does not exist."""
     spec = flat.spec
-    known = vocabulary(spec.regions, spec.events, spec.effects)
+    known = vocabulary(spec.regions, spec.facts, spec.timers, spec.events, spec.effects)
     wanted = list(names) or list(spec.properties)
     for name in wanted:
         if name not in spec.properties:

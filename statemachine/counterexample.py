@@ -31,6 +31,7 @@ ACTORS = {
     "transport_ends": "transport",
     "transport_tells": "transport",
     "deadline": "clock",
+    "late": "clock",
 }
 """Who acts where it is no event of the machine, or one that comes about in another way."""
 

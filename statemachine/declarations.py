@@ -235,7 +235,9 @@ class Declarations(Names):
         """A property, which has to be readable and to speak of what exists."""
         self.number(value["rule"], value.line)
         try:
-            parsed = parse(value["holds"], vocabulary(self.regions, self.events, self.effects))
+            parsed = parse(
+                value["holds"], vocabulary(self.regions, self.facts, self.tree["timers"], self.events, self.effects)
+            )
             for term in (*terms_of(parsed.first), *(terms_of(parsed.second) if parsed.second is not None else ())):
                 if term.after and term.name in FLAGS:
                     raise PropertyError(f"`{term.name}` is told by the queues, before a step and not after it")

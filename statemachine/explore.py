@@ -139,7 +139,7 @@ class Bits:
         if answer is None or answer.refusal is None:
             mask = self._events.get(move.event, 0) | self._events.get(move.action, 0)
         else:
-            mask = self._words.get("refused", 0)
+            mask = self._words.get("refused", 0) | self._words.get(str(answer.refusal), 0)
         if answer is not None:
             if answer.source != answer.target:
                 mask |= self._words.get("moved", 0)

@@ -38,7 +38,11 @@ def load_spec(path: str | Path | None = None) -> Spec:
 
 def parse_spec(text: str | bytes, file: str = "spec/lifecycle.yaml") -> Spec:
     """Reads the text of a spec. Raises `SpecError`, and nothing else, whatever the text is."""
-    source = Source(text, file)
+    return spec_of(Source(text, file))
+
+
+def spec_of(source: Source) -> Spec:
+    """The spec that a YAML tree stands for. Raises `SpecError`."""
     return _Loader(source, shaped_spec(source)).spec()
 
 
@@ -240,4 +244,4 @@ def _whens(spec: Spec, number: str) -> Iterable[frozenset[str]]:
     return [alternative[number] for when in whens for alternative in when.alternatives if number in alternative]
 
 
-__all__ = ["SHAPES", "SpecError", "load_answers", "load_spec", "parse_spec"]
+__all__ = ["SHAPES", "SpecError", "load_answers", "load_spec", "parse_spec", "spec_of"]

@@ -21,7 +21,7 @@ from importlib import resources
 from typing import Any
 
 from wslifecycle.statemachine.flatten import Flat, compile_profile
-from wslifecycle.statemachine.load import _Loader
+from wslifecycle.statemachine.load import spec_of
 from wslifecycle.statemachine.model import Ref, Spec
 from wslifecycle.statemachine.mutations import GONE, OPERATORS, SAYS, Change, Place, edited, listed, swaps
 from wslifecycle.statemachine.shapes import shaped_spec
@@ -32,13 +32,17 @@ _KEPT = ("event", "from", "when", "region", "rule")  # by `becomes` in spec/muta
 
 @dataclass(frozen=True, eq=False)
 class Mutant:
-    """One change of the spec. `line` is that of the YAML file; `says` describes it in one line."""
+    """One change of the spec. `line` is that of the YAML file; `says` describes it in one line.
+
+    `breaks` is the property that shows the fault of a mutant with a name.
+    """
 
     id: str
     operator: str
     says: str
     line: int
     change: Change
+    breaks: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Subject:
     def _loaded(self, tree: Map) -> Spec:
         source = copy(self._source)
         source.root, source.findings = tree, []
-        return _Loader(source, shaped_spec(source)).spec()
+        return spec_of(source)
 
     def spec_of(self, mutant: Mutant) -> Spec:
         """The mutated spec. Raises `SpecError` where the loader rejects it."""
@@ -165,9 +169,12 @@ class Subject:
         """Reads `spec/mutants.yaml`. Raises `SpecError` where it has another shape or names what does not exist."""
         source = Source(packaged("mutants.yaml") if text is None else text, file)
         root = source.shape(source.root, "the file", 1, {"named": "list", "equivalent": "texts"})
-        shape = {"name": "str", "title": "str", "change": "map"}
+        shape = {"name": "str", "title": "str", "breaks": "str", "change": "map"}
         named = [source.shape(entry, "a named mutant", root.line, shape) for entry in root["named"]]
         for entry in named:
+            if entry["breaks"] not in self.spec.properties:
+                text = f"There is no property `{entry['breaks']}`."
+                source.report("WSL011", entry.lines["breaks"], text, "Name one of the spec.")
             for name, pieces in entry["change"].items():
                 if name not in self.places:
                     source.report("WSL011", entry["change"].lines[name], f"There is no place `{name}`.", "See --list.")
@@ -183,7 +190,7 @@ class Subject:
             removed = {key: GONE for key in piece if key not in _KEPT}
             change[name] = [edited(piece, removed | dict(becomes)) for becomes in pieces]
         line = self.places[next(iter(change))].line
-        return Mutant(f"named:{entry['name']}", "named", entry["title"], line, change)
+        return Mutant(f"named:{entry['name']}", "named", entry["title"], line, change, entry["breaks"])
 
 
 def named_mutants(subject: Subject | None = None) -> tuple[Mutant, ...]:

@@ -4,7 +4,8 @@
 
 An expression speaks of one step of a run: the state before it (`wire=open`, `receiving`), the state after it (`after
 wire=open`), the event that took place (`give_connect`), its effects (`effect=send_close`), what is special about it
-(`followed`), and whether it was `refused` or `moved` the machine to another state. They are joined by `not`, `and`,
+(`followed`), whether it `moved` the machine to another state, and whether it was `refused`, be it as a `violation` or
+because the app is `disconnected`. They are joined by `not`, `and`,
 `or`, `implies` and brackets. `A before B`: no step is a B unless an earlier step was an A. `A leads to B`: after each
 A there is a B in the end, if the actions that the property calls `fair` are not put off for ever.
 
@@ -42,7 +43,8 @@ class Form(StrEnum):
     LEADS_TO = "leads to"
 
 
-WORDS = frozenset(("not", "and", "or", "implies", "after", "refused", "moved"))
+REFUSALS = ("refused", "violation", "disconnected")
+WORDS = frozenset(("not", "and", "or", "implies", "after", "moved", *REFUSALS))
 WORDS |= {word for form in Form for word in form.value.split()}
 """The words of the language; no event may be called so."""
 
@@ -59,7 +61,7 @@ class Kind(StrEnum):
     MARK = "mark"
     """What is special about the step: `followed`."""
     WORD = "word"
-    """`refused` or `moved`."""
+    """`moved`, `refused`, or how it was: as a `violation` of the app or since it is `disconnected`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ class _Parser:
         if not self.words:
             raise PropertyError("it ends too soon")
         word, self.words = self.words[0], self.words[1:]
-        if word in ("refused", "moved"):
+        if word in ("moved", *REFUSALS):
             return Term(Kind.WORD, word)
         if word.startswith("effect="):
             kinds, name = [Kind.EFFECT], word.removeprefix("effect=")
@@ -263,7 +265,8 @@ class Step:
     before: frozenset[str]
     after: frozenset[str]
     effects: frozenset[str] = frozenset()
-    refused: bool = False
+    refused: str = ""
+    """How, if it was: `violation`, `disconnected`, `not_due` or `impossible`."""
     marks: frozenset[str] = frozenset()
 
 
@@ -278,7 +281,9 @@ def _of_step(term: Term) -> str:
         case Kind.MARK:
             return f"{term.name!r} in step.marks"
         case Kind.WORD:
-            return "step.refused" if term.name == "refused" else "(step.before != step.after)"
+            if term.name == "moved":
+                return "(step.before != step.after)"
+            return "step.refused" if term.name == "refused" else f"step.refused == {term.name!r}"
 
 
 def judge(expression: Expression) -> Callable[[Step], bool]:
@@ -323,18 +328,10 @@ def step_of(flat: Flat, answer: Answer) -> Step:
         terms(flat, answer.source),
         terms(flat, answer.target),
         frozenset(call.effect for call in answer.effects),
-        answer.refusal is not None,
+        str(answer.refusal or ""),
     )
 
 
 def terms(flat: Flat, state: str) -> frozenset[str]:
     """`open/flowing/running` as `wire=open`, `inbox=flowing`, `app=running`."""
     return frozenset(f"{region}={local}" for region, local in zip(flat.regions, state.split("/"), strict=True))
-
-
-def findings(flat: Flat) -> list[object]:
-    """Temporary."""
-    from wslifecycle.statemachine.check import check
-    from wslifecycle.statemachine.system import Bounds
-
-    return [violation.finding for violation in check(flat, Bounds(queue=1, receivers=1)).violations]

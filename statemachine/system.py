@@ -26,7 +26,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from wslifecycle.statemachine.flatten import Answer, Flat, name_of
-from wslifecycle.statemachine.model import Actor, Fields, Region
+from wslifecycle.statemachine.model import Actor, Fact, Fields, Region
 from wslifecycle.statemachine.model import Kind as Refusal
 from wslifecycle.statemachine.properties import Kind, terms
 from wslifecycle.statemachine.queues import (
@@ -56,13 +56,14 @@ ACTIONS = (
     "transport_ends",
     "transport_tells",
     "deadline",
+    "late",
 )
 """What may happen beside the machine's events; `gives`, `decodes` and `transport_tells` are ways of some events."""
 
 CONDITIONS = ("receiving", "sending", "unread", "paused", "upgraded", "responded", "close_sent", "told", "called")
 """What may be so; the first of them that are not in `Control` are told by the flags of the queues."""
 
-MARKS = ("followed", "later", "dropped", "differs")
+MARKS = ("followed", "later", "dropped", "differs", "twice")
 """What may be special about a step."""
 
 FLAGS = {"unread": UNREAD, "paused": PAUSED, "sending": SENDING}
@@ -80,11 +81,19 @@ _FRAMES |= {"V": "peer_violation", "E": "peer_eof"}
 """What the letters in `held` are decoded as: messages, a Close with and without a code, a violation, the end."""
 
 
-def vocabulary(regions: Mapping[str, Region], events: Iterable[str], effects: Iterable[str]) -> dict[Kind, set[str]]:
+def vocabulary(
+    regions: Mapping[str, Region],
+    facts: Mapping[str, Fact],
+    timers: Iterable[str],
+    events: Iterable[str],
+    effects: Iterable[str],
+) -> dict[Kind, set[str]]:
     """Everything that the properties of a spec may speak of, by kind."""
     states = {f"{name}={state}" for name, region in regions.items() for state in region.states}
+    states |= {f"transport={state}" for state in TRANSPORT} | {f"timer={timer}" for timer in (*timers, DEADLINE)}
+    states |= {name for name, fact in facts.items() if fact.fixed}
     return {
-        Kind.STATE: states | {f"transport={state}" for state in TRANSPORT} | set(CONDITIONS),
+        Kind.STATE: states | set(CONDITIONS),
         Kind.EVENT: {*events, *ACTIONS},
         Kind.EFFECT: set(effects),
         Kind.MARK: set(MARKS),
@@ -188,7 +197,9 @@ class System:
         found = self._terms.get(c[:-1])
         if found is None:
             so = {name for name in CONDITIONS if name not in FLAGS and getattr(c, name) not in (None, 0, False)}
-            found = terms(self.flat, c.state) | so | {f"transport={c.transport}"}
+            so |= {f"transport={c.transport}", *(f"timer={timer}" for timer in c.timers)}
+            so |= {name for name, bit in self.flat.bits.items() if c.facts & bit}
+            found = terms(self.flat, c.state) | so
             self._terms[c[:-1]] = found
         return found
 
@@ -201,17 +212,21 @@ class System:
         yield from self._peer(c)
         yield from self._transport(c)
         yield from self._step(c, "server_shutdown")
-        for timer in sorted(c.timers - {DEADLINE}):
-            yield from self._step(c._replace(timers=c.timers - {timer}), self._timers[timer])
+        for timer, event in self._timers.items():
+            if timer in c.timers:
+                yield from self._step(c._replace(timers=c.timers - {timer}), event)
+            else:  # it was cancelled in the moment in which it ran out
+                yield from self._step(c, event, "late")
 
     def _app(self, c: Control) -> Iterator[Move]:
         for event in self._sends:
             for letter, follows in self._letters(c, "app") if event == "app_send" else (("a", c.follows),):
                 says = letter if event == "app_send" else ""
                 yield from self._step(c, event, letter=letter, follows=follows, waits=True, says=says)
-        if c.called:
-            for event in ("app_return", "app_raise"):
-                yield from self._step(c._replace(called=False), event)
+        for event in ("app_return", "app_raise"):
+            for move in self._step(c._replace(called=False), event):
+                if c.called or _possible(move):  # twice, where the machine has an answer to that
+                    yield move
         goes_on = SENDING if c.over else SENDING | LOW
         for move in self._step(c, "app_waited", mask=goes_on, flags=goes_on):
             waits_on = move.answer is not None and move.answer.refusal is Refusal.NOT_DUE
@@ -265,13 +280,12 @@ class System:
         yield from self._step(c._replace(transport="gone", timers=frozenset()), "peer_lost", loses=True)
 
     def _too_early(self, c: Control) -> Iterator[Move]:
-        """Frames before the handshake is answered: a machine that does not call them impossible may get them."""
-        if c.responded or c.transport != "up":
+        """Frames before the handshake is accepted, where the machine has an answer to them."""
+        if c.transport != "up":
             return
-        for letter, follows in self._frames(c):
-            for move in self._step(c, _FRAMES[letter], letter=letter, follows=follows, says=letter):
-                if move.answer is not None and move.answer.refusal is not Refusal.IMPOSSIBLE and letter not in "VE":
-                    yield move
+        for letter, follows in self._frames(c)[:-2]:
+            yield from filter(_possible, self._step(c, _FRAMES[letter], letter=letter, follows=follows, says=letter))
+        yield from filter(_possible, self._step(c, "peer_ping"))
 
     def _frames(self, c: Control) -> tuple[tuple[str, str], ...]:
         """What the peer may send: letters, each with who is followed from then on."""
@@ -342,6 +356,7 @@ class System:
             inbound.append(("discard", ""))
             outbound.append(("drop", ""))
         if answer.refusal is None:
+            marks |= {"twice"} if len(set(answer.effects)) < len(answer.effects) else frozenset()
             c = c._replace(state=answer.target, follows=follows or c.follows)
             for call in answer.effects:
                 match call.effect:
@@ -413,6 +428,11 @@ def _around(
 ) -> Move:
     """A move that is none of the machine."""
     return Move(action, action, None, then, mask, flags, inbound, outbound, marks, says)
+
+
+def _possible(move: Move) -> bool:
+    """Whether the machine does not call it impossible, which whoever drives a connection has to rule out."""
+    return move.answer is not None and move.answer.refusal is not Refusal.IMPOSSIBLE
 
 
 def _marks(letter: str) -> frozenset[str]:
