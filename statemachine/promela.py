@@ -45,6 +45,7 @@ class _Writer:
 
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
+        self._facts = {fact.name for fact in answers.flat.facts if fact.fixed}
 
     def __call__(self, expression: Expression) -> str:
         return write(expression, self._term, WORDS)
@@ -64,10 +65,14 @@ class _Writer:
             case Kind.MARK:
                 return name
             case Kind.WORD:
-                return "(refusal != 0)" if name == "refused" else "(state != was_state)"
+                known = {"refused": "(refusal != 0)", "moved": "(state != was_state)"}
+                return known.get(name, f"(refusal == r_{name})")
 
-    @staticmethod
-    def _state(name: str, after: bool) -> str:
+    def _state(self, name: str, after: bool) -> str:
+        if name in self._facts:
+            return self.answers.fact(name)
+        if name.startswith("timer="):
+            return f"{'' if after else 'was_'}timer_{name.partition('=')[2]}"
         if "=" not in name:
             return f"({_AFTER.get(name, name)})" if after else f"was_{name}"
         region, local = name.split("=")
@@ -178,6 +183,11 @@ def promela(flat: Flat, bounds: Bounds, asked: Sequence[Question] = ()) -> str:
         "initial": state_name(name_of(flat.states[0])),
         "facts": "\n".join(f"bool fact_{fact};" for fact in facts),
         "timers": "\n".join(f"bool {timer} = {int(timer in running)};" for timer in timers),
+        "were": ", ".join(f"was_{timer}" for timer in (*timers, "timer_deadline")),
+        "remember_timers": " ".join(f"was_{timer} = {timer};" for timer in (*timers, "timer_deadline")),
+        "twice": _any(
+            f"does == {number}" for effects, number in answers.done.items() if len(set(effects)) < len(effects)
+        ),
         "asked": ASKED if asked else "",
         "table": _lines(answers.table(), 2),
         "carried_out": _lines(answers.carried_out(), 2),

@@ -143,8 +143,9 @@ def _options(flat: Flat, answers: Answers) -> Iterator[Option]:
             yield Option(event.name, "true")
     yield Option("app_send", "true", letter="NEXT(by_app)")
     yield Option("app_send", "follows == nobody", letter="L_f")
-    yield Option("app_return", "called")
-    yield Option("app_raise", "called")
+    for name in ("app_return", "app_raise"):
+        again = answers.where(name, _possible)
+        yield Option(name, f"called || {again}" if again else "called")
     yield Option("app_waited", "sending && (OVER || len(written) <= QUEUE / 2)")
     yield Option("app_asks", "receiving < RECEIVERS")
     yield Option("app_cancels", "receiving > 0")
@@ -152,10 +153,12 @@ def _options(flat: Flat, answers: Answers) -> Iterator[Option]:
     yield Option("peer_lost", "CONNECTED")
     for name in ("peer_violation", "peer_eof"):
         yield Option(name, "CONNECTED && !upgraded")
-    yield Option("peer_message", "HEARD", letter="NEXT(by_peer)")
-    yield Option("peer_message", "HEARD && follows == nobody", letter="L_f")
+    early = {name: answers.where(name, _possible) for name in ("peer_message", "peer_close", "peer_ping")}
+    heard = {name: f"(HEARD || EARLY && ({where}))" if where else "HEARD" for name, where in early.items()}
+    yield Option("peer_message", heard["peer_message"], letter="NEXT(by_peer)")
+    yield Option("peer_message", f"{heard['peer_message']} && follows == nobody", letter="L_f")
     for name in ("peer_close", "peer_violation", "peer_eof", "peer_ping"):
-        yield Option(name, "HEARD")
+        yield Option(name, heard.get(name, "HEARD"))
     for name, letters in (("peer_message", "afb"), ("peer_close", "CN"), ("peer_violation", "V"), ("peer_eof", "E")):
         first = " || ".join(f"held?[L_{letter}]" for letter in letters)
         yield Option("decodes", f"CONNECTED && upgraded && !paused && ({first})", name)
@@ -172,6 +175,7 @@ def _options(flat: Flat, answers: Answers) -> Iterator[Option]:
     yield Option("server_shutdown", "true")
     for timer in flat.spec.timers.values():
         yield Option(timer.event, f"timer_{timer.name}")
+        yield Option("late", f"!timer_{timer.name}", timer.event)
 
 
 def _gives(answers: Answers) -> Iterator[Option]:
@@ -189,6 +193,10 @@ def _gives(answers: Answers) -> Iterator[Option]:
 
 def _fails(answer: Answer) -> bool:
     return answer.refusal not in (None, Refusal.NOT_DUE)
+
+
+def _possible(answer: Answer) -> bool:
+    return answer.refusal is not Refusal.IMPOSSIBLE
 
 
 def _has(effect: str) -> Callable[[Answer], bool]:
@@ -243,14 +251,16 @@ chan written = [QUEUE + 1] of { byte };
 /* the step that is being taken; nothing between steps */
 byte action, event, letter;
 hidden byte refusal, does, given, mark, other, turn;
-hidden byte wrote, followed, later, dropped, differs;
+hidden byte wrote, followed, later, dropped, differs, twice;
 hidden byte was_state, was_receiving, was_transport, was_told;
 hidden byte was_called, was_upgraded, was_responded, was_close_sent, was_sending, was_paused, was_unread;
 hidden byte was_written, was_followed;
+hidden byte $were;
 $asked
 #define OVER (close_sent || transport != up)
 #define CONNECTED (transport < cut)
 #define HEARD (CONNECTED && upgraded && len(held) == 0 && !paused)
+#define EARLY (transport == up && !upgraded)
 #define ROOM (len(held) < QUEUE && !(held??[L_E]))
 #define HOLDS (CONNECTED && !responded && ROOM && (!upgraded || paused || len(held) > 0))
 $macros
@@ -316,6 +326,7 @@ $nothing
 inline remember() {
   was_state = state; was_receiving = receiving; was_transport = transport; was_told = told; was_called = called;
   was_upgraded = upgraded; was_responded = responded; was_close_sent = close_sent; was_sending = sending;
+  $remember_timers
   was_paused = paused; was_unread = len(unread) > 0; was_written = len(written) > 0; was_followed = written??[L_f];
   refusal = 0; does = 0; given = 0; wrote = false; followed = false; later = false; dropped = false; differs = false;
   letter = (letter == 0 -> L_a : letter);
@@ -364,7 +375,8 @@ inline end() { /* what the answer means to who waits, and to the message that is
   :: else
   fi;
   followed = followed || mark == L_f;
-  later = mark == L_b
+  later = mark == L_b;
+  twice = $twice
 }
 
 inline judge() {

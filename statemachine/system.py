@@ -356,7 +356,8 @@ class System:
             inbound.append(("discard", ""))
             outbound.append(("drop", ""))
         if answer.refusal is None:
-            marks |= {"twice"} if len(set(answer.effects)) < len(answer.effects) else frozenset()
+            effects = [call.effect for call in answer.effects if not call.effect.endswith("_timer")]
+            marks |= {"twice"} if len(set(effects)) < len(effects) else frozenset()
             c = c._replace(state=answer.target, follows=follows or c.follows)
             for call in answer.effects:
                 match call.effect:

@@ -46,6 +46,7 @@ def tla(flat: Flat, bounds: Bounds, names: Sequence[str] = ()) -> str:
         "gifts": _set(gifts),
         "ends": _set(name for name in gifts if spec.events[name].message == "websocket.disconnect"),
         "timers": "\n".join(f"{event} == RunsOut({_text(name)}, {_text(event)})" for name, event in timers.items()),
+        "late": " \\/ ".join(f"Late({_text(name)}, {_text(event)})" for name, event in timers.items()),
         "next": "\n  \\/ ".join([*sends, *timers.values()]),
         "seen": "\n  \\cup ".join(_seen(flat, asked)),
         "properties": "\n\n".join(_property(flat, declared, parsed) for declared, parsed in asked),
@@ -142,6 +143,8 @@ def _term(flat: Flat, term: Term) -> str:
     match term.kind:
         case Kind.STATE if name.startswith("transport="):
             return f"({of}.transport = {_text(name.partition('=')[2])})"
+        case Kind.STATE if name.startswith("timer="):
+            return f"({_text(name.partition('=')[2])} \\in {of}.timers)"
         case Kind.STATE if "=" in name:
             region, local = name.split("=")
             return f"({of}.state[{flat.regions.index(region) + 1}] = {_text(local)})"
@@ -156,7 +159,8 @@ def _term(flat: Flat, term: Term) -> str:
         case Kind.MARK:
             return f"({_text(name)} \\in step.marks)"
         case Kind.WORD:
-            return "step.refused" if name == "refused" else "(step.was.state # s.state)"
+            known = {"refused": '(step.refused # "")', "moved": "(step.was.state # s.state)"}
+            return known.get(name, f"(step.refused = {_text(name)})")
 
 
 def _write(flat: Flat, expression: Expression) -> str:
@@ -278,7 +282,7 @@ CarriedOut(x, does, letter) ==
 -----------------------------------------------------------------------------
 (* The last step, for the properties: `step.was` is the state before it, `s` that after it *)
 
-Event(name) == name \in {step.event, step.action} /\ ~step.refused
+Event(name) == name \in {step.event, step.action} /\ step.refused = ""
 Effect(name) == Has(step.does, name)
 Remembered ==
   $seen
@@ -302,16 +306,19 @@ Do(action, event, letter, begun) ==
         \cup (IF mark = "b" THEN {"later"} ELSE {})
         \cup (IF lost /\ s.written # <<>> THEN {"dropped"} ELSE {})
         \cup (IF tells /\ s.told \notin {"", answer.given} THEN {"differs"} ELSE {})
+        \cup (IF \E i, j \in 1..Len(answer.does) : i < j /\ answer.does[i] = answer.does[j] THEN {"twice"} ELSE {})
   IN /\ Has(answer.does, "keep_message") => Len(s.unread) <= Queue
      /\ s' = [did EXCEPT !.sending = @ \/ waits,
                         !.told = IF tells THEN answer.given ELSE @,
                         !.follows = IF chosen THEN (IF action = "app_send" THEN "app" ELSE "peer") ELSE @]
-     /\ step' = [action |-> action, event |-> event, refused |-> ~obeyed, does |-> answer.does, marks |-> marks,
+     /\ step' = [action |-> action, event |-> event, refused |-> answer.refused, does |-> answer.does, marks |-> marks,
                   was |-> s, tick |-> 1 - step.tick]
      /\ seen' = Remembered
 
 Plain(event) == Do(event, event, "a", s)
 RunsOut(timer, event) == timer \in s.timers /\ Do(event, event, "a", [s EXCEPT !.timers = @ \ {timer}])
+Late(timer, event) == timer \notin s.timers /\ Do("late", event, "a", s)
+Possible(event) == Answer(s, event).refused # "impossible"
 Letters(who) == IF s.follows = who THEN {"b"} ELSE IF s.follows = "" THEN {"a", "f"} ELSE {"a"}
 
 -----------------------------------------------------------------------------
@@ -319,8 +326,8 @@ Letters(who) == IF s.follows = who THEN {"b"} ELSE IF s.follows = "" THEN {"a", 
 
 $app
 app_send == \E letter \in Letters("app") : Do("app_send", "app_send", letter, s)
-app_return == s.called /\ Do("app_return", "app_return", "a", [s EXCEPT !.called = FALSE])
-app_raise == s.called /\ Do("app_raise", "app_raise", "a", [s EXCEPT !.called = FALSE])
+app_return == (s.called \/ Possible("app_return")) /\ Do("app_return", "app_return", "a", [s EXCEPT !.called = FALSE])
+app_raise == (s.called \/ Possible("app_raise")) /\ Do("app_raise", "app_raise", "a", [s EXCEPT !.called = FALSE])
 app_waited == s.sending /\ (Over(s) \/ Len(s.written) <= Queue \div 2) /\ Plain("app_waited")
 app_asks == s.receiving < Receivers /\ Do("app_asks", "app_asks", "a", [s EXCEPT !.receiving = @ + 1])
 app_cancels == s.receiving > 0 /\ Do("app_cancels", "app_cancels", "a", [s EXCEPT !.receiving = @ - 1])
@@ -338,14 +345,15 @@ gives == \E gift \in Gifts :
 
 Connected == s.transport \in {"up", "half", "ending"}
 Heard == Connected /\ s.upgraded /\ s.held = <<>> /\ ~s.paused
+Hears(event) == Heard \/ (s.transport = "up" /\ ~s.upgraded /\ Possible(event))
 Frame(letter) == CASE letter \in {"a", "b", "f"} -> "peer_message"
                    [] letter \in {"C", "N"} -> "peer_close"
                    [] letter = "V" -> "peer_violation"
                    [] letter = "E" -> "peer_eof"
 
-peer_message == Heard /\ \E letter \in Letters("peer") : Do("peer_message", "peer_message", letter, s)
-peer_ping == Heard /\ Plain("peer_ping")
-peer_close == Heard /\ Plain("peer_close")
+peer_message == Hears("peer_message") /\ \E letter \in Letters("peer") : Do("peer_message", "peer_message", letter, s)
+peer_ping == Hears("peer_ping") /\ Plain("peer_ping")
+peer_close == Hears("peer_close") /\ Plain("peer_close")
 peer_violation == (Heard \/ (Connected /\ ~s.upgraded)) /\ Plain("peer_violation")
 peer_eof == (Heard \/ (Connected /\ ~s.upgraded)) /\ Plain("peer_eof")
 decodes ==
@@ -373,6 +381,7 @@ transport_tells == s.transport = "cut" /\
 
 server_shutdown == Plain("server_shutdown")
 $timers
+late == $late
 idle == Plain("idle") \* so that a run may do nothing for ever
 
 -----------------------------------------------------------------------------
@@ -383,7 +392,7 @@ Init ==
           receiving |-> 0, upgraded |-> FALSE, responded |-> FALSE, close_sent |-> FALSE, transport |-> "up",
           timers |-> $running, told |-> "", follows |-> "", unread |-> <<>>, held |-> <<>>,
           paused |-> FALSE, bounded |-> TRUE, written |-> <<>>, sending |-> FALSE]
-  /\ step = [action |-> "idle", event |-> "idle", refused |-> FALSE, does |-> <<>>, marks |-> {}, was |-> s, tick |-> 0]
+  /\ step = [action |-> "idle", event |-> "idle", refused |-> "", does |-> <<>>, marks |-> {}, was |-> s, tick |-> 0]
   /\ seen = {}
 
 Next ==
@@ -391,7 +400,7 @@ Next ==
   \/ app_return \/ app_raise \/ app_waited \/ app_asks \/ app_cancels \/ gives
   \/ peer_message \/ peer_ping \/ peer_close \/ peer_violation \/ peer_eof
   \/ decodes \/ peer_writes \/ peer_reads \/ peer_lost
-  \/ transport_ends \/ deadline \/ transport_tells \/ server_shutdown \/ idle
+  \/ transport_ends \/ deadline \/ transport_tells \/ server_shutdown \/ late \/ idle
 
 Spec == Init /\ [][Next]_vars /\ WF_vars(Next)
 
