@@ -189,7 +189,10 @@ class TestEntry:
             assert process.stderr is not None
             assert process.stderr.read() == b""
 
-    @pytest.mark.parametrize("command", ["", "table", "explain", "demo", "draw", "serve"])
+    @pytest.mark.parametrize(
+        "command",
+        ["", "table", "explain", "draw", "check", "replay", "cover", "spin", "export", "mutants", "demo", "serve"],
+    )
     def test_every_command_has_a_help_text(self, command: str) -> None:
         result = run(*command.split(), "--help")
         assert result.exit_code == 0

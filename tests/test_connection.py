@@ -499,8 +499,10 @@ class TestWhatAReviewFound:
             assert connection.state == "open/flowing/running"
 
     def test_a_long_reason_of_the_server_is_cut(self) -> None:
-        (effect, *_) = opened().peer_violated(1002, "é" * 100)
+        connection = opened()
+        (effect, *_) = connection.peer_violated(1002, "é" * 100)
         assert effect == fx.SendClose(1002, "é" * 61)
+        assert connection.close_reason == "é" * 61
 
     def test_the_peer_never_gets_back_a_code_that_may_not_be_sent(self) -> None:
         assert opened(machine=profile(C20="sent")).peer_closed(1006)[0] == fx.SendClose(1002, "")

@@ -1,4 +1,4 @@
-"""The command line: `wslifecycle draw | table | explain | demo | serve`, also as `python -m wslifecycle`.
+"""The command line: `wslifecycle table | explain | draw | check | ...`, also as `python -m wslifecycle`.
 
 Exit status: 0 pass, 1 verdict (a spec that is not sound, a picture that drifted, a conversation that went otherwise),
 2 misuse, 130 interrupted, 141 nobody reads the output; `serve` ends as Uvicorn does. Needs the extra `cli` (click and
@@ -16,13 +16,13 @@ from typing import Any
 
 try:
     import click
-    from rich.console import Console
     from rich.table import Table
 except ImportError as missing:
     print(f"The command line needs {missing.name}: pip install 'wslifecycle[cli,diagram]'", file=sys.stderr)
     raise SystemExit(2) from None
 
 from wslifecycle import __version__
+from wslifecycle.cli import console, machine_of, machine_options
 from wslifecycle.cli_check import check_command, replay_command
 from wslifecycle.cli_cover import cover_command
 from wslifecycle.cli_mutants import mutants
@@ -33,8 +33,7 @@ from wslifecycle.statemachine.draw import RENDERERS, SUFFIXES, DrawingError, che
 from wslifecycle.statemachine.draw import draw as draw_picture
 from wslifecycle.statemachine.findings import CODES, SpecError
 from wslifecycle.statemachine.flatten import Answer
-from wslifecycle.statemachine.load import load_answers, load_spec
-from wslifecycle.statemachine.machine import Lifecycle, build, lifecycle
+from wslifecycle.statemachine.machine import Lifecycle
 
 ENDINGS = {ending: kind for kind, ending in SUFFIXES.items()} | {"pdf": "pdf"}
 
@@ -68,32 +67,11 @@ def main() -> None:
     """The ASGI WebSocket lifecycle as a state machine: look at it, ask it, watch it."""
 
 
-def _machine_options(command: Any) -> Any:
-    spec = click.option("--spec", type=click.Path(exists=True, dir_okay=False), help="A spec of your own.")
-    profile = click.option(
-        "--profile", default="reference", show_default=True, help="A profile: its name, or a .yaml file of answers."
-    )
-    return profile(spec(command))
-
-
-def _machine(profile: str, spec: str | None) -> Lifecycle:
-    if spec is None:
-        return lifecycle(profile)
-    loaded = load_spec(spec)
-    return build(loaded, load_answers(loaded, profile), profile)
-
-
-def _console() -> Console:
-    """Colour only on a terminal; elsewhere a width at which no table is squeezed."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160, color_system=None)
-
-
 # ------------------------------------------------------------------------------------------------ table
 
 
 @main.command()
-@_machine_options
+@machine_options
 @click.option("--state", default="*", help="Only states that match, such as `open` or `open/flowing`.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def table(profile: str, spec: str | None, state: str, as_json: bool) -> None:
@@ -101,7 +79,7 @@ def table(profile: str, spec: str | None, state: str, as_json: bool) -> None:
 
     For a server that advertises the denial response and spec version 2.5 under the given profile.
     """
-    machine = _machine(profile, spec)
+    machine = machine_of(profile, spec)
     rows = [words.row(machine, name) for name in words.matching(machine, state)]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -115,7 +93,7 @@ def table(profile: str, spec: str | None, state: str, as_json: bool) -> None:
             gives = f"{row['receive_unread']} while one is unread, then {gives}"
         others = "\n".join(f"{', '.join(events)} -> {target}" for target, events in row["others"].items())
         shown.add_row(row["state"], "\n".join(row["send"]) or "nothing", gives, others)
-    _console().print(shown)
+    console().print(shown)
 
 
 # ------------------------------------------------------------------------------------------------ explain
@@ -123,7 +101,7 @@ def table(profile: str, spec: str | None, state: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("what")
-@_machine_options
+@machine_options
 @click.option(
     "--state", default="*", help="Where: `open`, `open/flowing`, `closing/ended/left`; everywhere if left out."
 )
@@ -134,10 +112,10 @@ def explain(what: str, profile: str, spec: str | None, state: str, as_json: bool
         what = what.upper()
         if state != "*":
             raise click.UsageError("--state goes with a message or an event.")
-        lines = _explain_code(what) if what.startswith("WSL") else words.explain_number(_machine(profile, spec), what)
+        lines = _explain_code(what) if what.startswith("WSL") else words.explain_number(machine_of(profile, spec), what)
         click.echo(json.dumps({"number": what, "lines": list(lines)}, indent=2) if as_json else "\n".join(lines))
         return
-    machine = _machine(profile, spec)
+    machine = machine_of(profile, spec)
     events, states = words.events_of(machine, what), words.matching(machine, state)
     if as_json:
         found = [_plain(given, answer) for name in states for given, _, answer in words.answers(machine, events, name)]
@@ -171,7 +149,7 @@ def _plain(given: str, answer: Answer) -> dict[str, Any]:
 
 
 @main.command()
-@_machine_options
+@machine_options
 @click.option("--format", "kind", help=f"One of {', '.join(RENDERERS)}; if left out, by the ending of the file.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file; else standard output.")
 @click.option("--region", help="wire, inbox, app, or product: all of it; the overview if left out.")
@@ -198,7 +176,7 @@ def draw(
     """
     if (check and directory is None) or (directory is not None and (kind or output or region or trace or all_answers)):
         raise click.UsageError("--all DIR draws everything; it goes with --check, --profile and --spec only.")
-    machine = _machine(profile, spec)
+    machine = machine_of(profile, spec)
     if directory is not None:
         from wslifecycle.conformance.pages import pages
 
@@ -273,7 +251,7 @@ def demo(ctx: click.Context, names: tuple[str, ...], output: Path, listed: bool,
         raise click.UsageError(f"The demo needs {library}: pip install 'wslifecycle[demo]'") from None
     if listed:
         click.echo("\n".join(conversations.names()))
-    elif not (granian(_console(), environment) if environment else conversations.demo(_console(), output, names)):
+    elif not (granian(console(), environment) if environment else conversations.demo(console(), output, names)):
         ctx.exit(1)
 
 

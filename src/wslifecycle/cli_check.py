@@ -12,11 +12,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from wslifecycle.cli import bound_options, flat_of, machine_options
 from wslifecycle.statemachine.check import LIMIT, Report, check
 from wslifecycle.statemachine.counterexample import Run, RunError, load_run, run_of
 from wslifecycle.statemachine.explore import TooLarge
 from wslifecycle.statemachine.flatten import Flat
-from wslifecycle.statemachine.load import load_answers, load_spec
 from wslifecycle.statemachine.machine import Lifecycle
 from wslifecycle.statemachine.product import Product, multiply
 from wslifecycle.statemachine.replay import replay as replayed
@@ -25,24 +25,11 @@ from wslifecycle.statemachine.system import Bounds
 _DEFAULT = Bounds()
 
 
-def flat_of(profile: str, spec: str | None) -> Flat:
-    """A compiled profile, be it sound or not: what is unsound about it is told, too."""
-    loaded = load_spec(spec)
-    return Flat(loaded, load_answers(loaded, profile), profile)
-
-
 @click.command("check")
-@click.option("--spec", type=click.Path(exists=True, dir_okay=False), help="A spec of your own.")
-@click.option(
-    "--profile", default="reference", show_default=True, help="A profile: its name, or a .yaml file of answers."
-)
-@click.option("-p", "--property", "names", multiple=True, help="Only this property; may be given several times.")
+@machine_options
+@bound_options(_DEFAULT.queue, _DEFAULT.receivers)
 @click.option("--connections", type=click.IntRange(1), default=_DEFAULT.connections, show_default=True,
               help="Connections of one server; they share nothing but its shutdown.")  # fmt: skip
-@click.option("--queue", type=click.IntRange(0), default=_DEFAULT.queue, show_default=True,
-              help="Messages in each queue: unread, not yet decoded, written and not yet read.")  # fmt: skip
-@click.option("--receivers", type=click.IntRange(1), default=_DEFAULT.receivers, show_default=True,
-              help="Calls of receive() at a time.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="Give up at so many states.")
 @click.option(
     "-o",

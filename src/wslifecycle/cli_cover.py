@@ -16,18 +16,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from wslifecycle.cli import console, machine_of, machine_options
 from wslifecycle.conformance.cover import Record, impossible, load_record, pairs, reachable, run
 from wslifecycle.statemachine.cover import Triple
 from wslifecycle.statemachine.draw import COLOURED, DrawingError, draw
-from wslifecycle.statemachine.load import load_answers, load_spec
-from wslifecycle.statemachine.machine import Lifecycle, build, lifecycle
+from wslifecycle.statemachine.machine import Lifecycle
 
 
 @click.command("cover")
-@click.option("--spec", type=click.Path(exists=True, dir_okay=False), help="A spec of your own.")
-@click.option(
-    "--profile", default="reference", show_default=True, help="A profile: its name, or a .yaml file of answers."
-)
+@machine_options
 @click.option(
     "--from",
     "directory",
@@ -59,8 +56,7 @@ def cover_command(
     machine = machine_of(profile, spec)
     possible = reachable(machine)
     kept = _kept(machine, directory, possible) if directory is not None else []
-    console = Console(stderr=True)
-    with console.status("trying everything against a Connection"):
+    with Console(stderr=True).status("trying everything against a Connection"):
         records = [run(machine), *kept]
     if as_json:
         click.echo(json.dumps(_plain(machine, records, possible), indent=2))
@@ -72,14 +68,6 @@ def cover_command(
         except DrawingError as error:
             raise click.UsageError(str(error)) from error
     ctx.exit(0 if passed(records, possible) else 1)
-
-
-def machine_of(profile: str, spec: str | None) -> Lifecycle:
-    """The machine of a profile, of our spec or of another one."""
-    if spec is None:
-        return lifecycle(profile)
-    loaded = load_spec(spec)
-    return build(loaded, load_answers(loaded, profile), profile)
 
 
 def _kept(machine: Lifecycle, directory: Path, possible: set[Triple]) -> list[Record]:
@@ -129,8 +117,7 @@ def _tell(machine: Lifecycle, records: Sequence[Record], possible: set[Triple]) 
             str(len(record.missing(possible)) or "none"),
             str(len(record.differences) or "none"),
         )
-    console = Console()
-    (console if console.is_terminal else Console(width=160, color_system=None)).print(shown)
+    console().print(shown)
     reasons: dict[str, set[str]] = {}
     for record in records:
         for state, facts, event in record.missing(possible):

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from wslifecycle.cli import console
 from wslifecycle.conformance.mutants import ENOUGH, STAGES, Report, judge_all, report, sample
 from wslifecycle.statemachine.mutate import Book, Mutant, Subject
 
@@ -71,8 +72,8 @@ def mutants(
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], object]]:
     """A bar on standard error, where that is a terminal."""
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    error = Console(stderr=True)
+    with Progress(console=error, disable=not error.is_terminal, transient=True) as progress:
         task = progress.add_task("mutants", total=total)
         yield lambda: progress.advance(task)
 
@@ -92,8 +93,7 @@ def _show(subject: Subject, book: Book, chosen: Sequence[Mutant], made: Report) 
         click.echo(f"{_line(subject, mutant)} [{reason}]")
     for entry in made.stale:
         click.echo(f"STALE spec/mutants.yaml: {entry}")
-    console = Console()
-    (console if console.is_terminal else Console(width=160, color_system=None)).print(_table(chosen, made))
+    console().print(_table(chosen, made))
     click.echo(summary(made))
 
 

@@ -19,32 +19,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from wslifecycle.cli_check import flat_of
+from wslifecycle.cli import bound_options, console, flat_of, machine_options
 from wslifecycle.statemachine.promela import promela
 from wslifecycle.statemachine.spin import Comparison, Missing, SpinError, compare, questions_about
 from wslifecycle.statemachine.system import Bounds
 from wslifecycle.statemachine.tla import tla
 
 
-def _system_options(command: Any) -> Any:
-    """Which machine, and among how much."""
-    for option in (
-        click.option("-p", "--property", "names", multiple=True,
-                     help="Only this property; may be given several times."),
-        click.option("--receivers", type=click.IntRange(1), default=1, show_default=True,
-                     help="Calls of receive() at a time."),
-        click.option("--queue", type=click.IntRange(0), default=1, show_default=True,
-                     help="Messages in each queue: unread, not yet decoded, written and not yet read."),
-        click.option("--profile", default="reference", show_default=True,
-                     help="A profile: its name, or a .yaml file of answers."),
-        click.option("--spec", type=click.Path(exists=True, dir_okay=False), help="A spec of your own."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
 @click.command("spin")
-@_system_options
+@machine_options
+@bound_options(queue=1, receivers=1)
 @click.option(
     "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="all cores", help="Runs at a time."
 )
@@ -84,8 +68,8 @@ def spin_command(
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error, where that is a terminal."""
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    error = Console(stderr=True)
+    with Progress(console=error, disable=not error.is_terminal, transient=True) as progress:
         task = progress.add_task("exploring, compiling", total=None)
         yield lambda done, count: progress.update(task, description="SPIN", completed=done, total=count)
 
@@ -101,8 +85,7 @@ def _show(comparison: Comparison) -> None:
     for row in comparison.rows:
         style = None if row.agrees else "red"
         shown.add_row(row.name, row.ours, row.theirs, states, f"{row.states:,}", f"{row.seconds:.1f}", style=style)
-    console = Console()
-    (console if console.is_terminal else Console(width=160, color_system=None)).print(shown)
+    console().print(shown)
     for finding in (*comparison.report.findings, *(v.finding for v in comparison.report.violations)):
         click.echo(str(finding))
     click.echo(summary(comparison))
@@ -151,7 +134,8 @@ def _plain(comparison: Comparison) -> dict[str, Any]:
 
 @click.command("export")
 @click.argument("language", type=click.Choice(["promela", "tla"]))
-@_system_options
+@machine_options
+@bound_options(queue=1, receivers=1)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file; else standard output.")
 def export_command(
     language: str,
