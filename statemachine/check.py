@@ -22,7 +22,7 @@ from wslifecycle.statemachine.model import Property
 from wslifecycle.statemachine.properties import Expression, Form, Parsed, Term, parse, terms_of, write
 from wslifecycle.statemachine.queues import SENDING
 from wslifecycle.statemachine.search import Fairness, Hit, Part, Unanswered, View, Whole, ordered
-from wslifecycle.statemachine.system import Bounds, System, vocabulary
+from wslifecycle.statemachine.system import Bounds, Move, System, vocabulary
 
 LIMIT = 5_000_000
 """States that a check may have; each takes about half a kilobyte."""
@@ -145,9 +145,9 @@ class _Checker:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.whole = Whole(graph)
-        self.steps = {mask for table in graph.tables.values() for mask, _ in table.labels}
-        self.masks = self.steps | {table.idle for table in graph.tables.values()}
-        self._parts: list[Part] = []
+        self._parts = [Part(graph)]
+        self.steps = self._parts[0].steps
+        self.masks = set(self._parts[0].masks)
 
     def _views(self) -> Iterator[View]:
         """Views of the graph, coarse ones first; each is made when it is first needed."""
@@ -222,10 +222,12 @@ class _Checker:
             yield Violation("unreachable", f"never reached: {', '.join(missing)}", "", line)
 
     def _impossible(self) -> Hit | None:
+        if not any(_is_impossible(move) for move in self.graph.moves()):
+            return None
         wrong: dict[Table, int] = {}
         for table in self.graph.tables.values():
             for number, (move, _) in enumerate((*table.ways, *table.still)):
-                if move.answer is not None and move.answer.refusal is Refusal.IMPOSSIBLE:
+                if _is_impossible(move):
                     wrong.setdefault(table, number)
         for node, table in enumerate(self.graph.of) if wrong else ():
             if table in wrong:
@@ -268,3 +270,7 @@ class _Checker:
             if node not in able:
                 return Hit(tuple(graph.way(node)), node)
         return None
+
+
+def _is_impossible(move: Move) -> bool:
+    return move.answer is not None and move.answer.refusal is Refusal.IMPOSSIBLE

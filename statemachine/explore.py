@@ -9,7 +9,7 @@ the states of all of them are multiplied: they share nothing but a server that s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -108,7 +108,8 @@ class Table:
     @cached_property
     def actions(self) -> frozenset[str]:
         """What is possible."""
-        return frozenset([action for _, action in self.labels])
+        ways = (*self._of.ways, *self._of.still)
+        return frozenset([move.action for move, _ in ways if self.flags & move.mask == move.flags])
 
 
 class Bits:
@@ -214,11 +215,19 @@ class Graph:
         """The bits of a state that tell its control, and its queues where they are wanted."""
         return -1 << 2 * _WIDTH | (_MASK << _WIDTH if inbound else 0) | (_MASK if outbound else 0)
 
-    @staticmethod
-    def targets_of(table: Table, packed: int) -> list[int]:
-        """Where the ways of a table lead from a state."""
+    def ways_from(self, packed: int) -> Iterator[tuple[Way, int | None]]:
+        """The ways of a state's control, whatever the flags are, and where each leads; None where nothing changes."""
+        found = self._ways[packed >> 2 * _WIDTH]
         i, o = packed >> _WIDTH & _MASK, packed & _MASK
-        return [control | then_in[i] << _WIDTH | then_out[o] for control, then_in, then_out in table.steps]
+        for way, (_, _, (control, then_in, then_out)) in zip(found.ways, found.steps, strict=True):
+            yield way, control | then_in[i] << _WIDTH | then_out[o]
+        for way in found.still:
+            yield way, None
+
+    def moves(self) -> Iterator[Move]:
+        """Every move of every control, be there queues that allow it or not."""
+        for found in self._ways.values():
+            yield from (way.move for way in (*found.ways, *found.still))
 
     @property
     def transitions(self) -> int:

@@ -8,7 +8,7 @@ where a run that is found is a real one, and a shortest one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -45,6 +45,21 @@ class View(Protocol):
     def idle(self, node: int) -> Iterable[tuple[int, frozenset[str]]]:
         """What holds while nothing happens, and what could: more than once where the view is coarse."""
 
+    @property
+    def masks(self) -> Mapping[int, Set[int]]:
+        """Where the steps of each mask lead, and idling leads nowhere else: `masks_of` tells."""
+
+
+def masks_of(view: View) -> dict[int, set[int]]:
+    """For each mask of a step the states that it leads to, and for each of an idle state that state."""
+    found: dict[int, set[int]] = {}
+    for node in range(view.size):
+        for arc in view.arcs(node):
+            found.setdefault(arc.mask, set()).add(arc.target)
+        for mask, _ in view.idle(node):
+            found.setdefault(mask, set()).add(node)
+    return found
+
 
 class Whole:
     """Every state of a graph."""
@@ -66,6 +81,8 @@ class Whole:
         table = self.graph.of[node]
         return ((table.idle, table.actions),)
 
+    masks = cached_property(masks_of)
+
 
 class Part:
     """A coarse view: states that differ only in a queue that is left out are one here.
@@ -76,22 +93,29 @@ class Part:
 
     def __init__(self, graph: Graph, *, inbound: bool = False, outbound: bool = False) -> None:
         keep = graph.mask(inbound=inbound, outbound=outbound)
-        tables: dict[int, set[Table]] = {}
+        tables: dict[int, dict[int, Table]] = {}
         for packed, table in zip(graph.nodes, graph.of, strict=True):
-            tables.setdefault(packed & keep, set()).add(table)
+            tables.setdefault(packed & keep, {})[table.flags] = table
         number = {packed: position for position, packed in enumerate(tables)}
         self.size = len(tables)
         self.starts: Sequence[int] = sorted({number[packed & keep] for packed in graph.nodes[: graph.starts]})
         self._arcs: list[list[Arc]] = []
-        self._idle = [{(table.idle, table.actions) for table in found} for found in tables.values()]
+        self._idle = [{(table.idle, table.actions) for table in found.values()} for found in tables.values()]
+        alike: dict[tuple[tuple[int, int], ...], dict[tuple[int, int], set[int]]] = {}
         for packed, found in tables.items():
-            arcs: set[tuple[int, tuple[int, str]]] = set()
             here = number[packed]
-            for table in found:
-                targets = [number[target & keep] for target in graph.targets_of(table, packed)]
-                targets += [here] * len(table.still)
-                arcs.update(zip(targets, table.labels, strict=True))
-            self._arcs.append([Arc(target, mask, action, 0) for target, (mask, action) in arcs])
+            shown = tuple((flags, table.shown) for flags, table in found.items())
+            masks_for = alike.setdefault(shown, {})  # what is possible with these flags, by what a move asks of them
+            arcs: set[tuple[int, int, str]] = set()
+            for (move, mask), target in graph.ways_from(packed):
+                asked = move.mask, move.flags
+                masks = masks_for.get(asked)
+                if masks is None:
+                    masks = masks_for[asked] = {tells for flags, tells in shown if flags & move.mask == move.flags}
+                if masks:
+                    to = here if target is None else number[target & keep]
+                    arcs.update([(to, mask | tells, move.action) for tells in masks])
+            self._arcs.append([Arc(*arc, 0) for arc in arcs])
 
     def arcs(self, node: int) -> Iterable[Arc]:
         """The steps that are possible with some queues or others."""
@@ -100,6 +124,13 @@ class Part:
     def idle(self, node: int) -> Iterable[tuple[int, frozenset[str]]]:
         """What may hold, depending on the queues."""
         return self._idle[node]
+
+    masks = cached_property(masks_of)
+
+    @cached_property
+    def steps(self) -> set[int]:
+        """The masks of all steps."""
+        return {arc.mask for arcs in self._arcs for arc in arcs}
 
 
 class Hit(NamedTuple):
@@ -200,14 +231,8 @@ class Unanswered:
 
     def _owing(self) -> set[int]:
         """The states in which a B may be owed at first."""
-        owing = set()
-        for node in range(self.view.size):
-            for arc in self.view.arcs(node):
-                if arc.mask in self.first and arc.mask not in self.second:
-                    owing.add(arc.target)
-            if self._asks(node):
-                owing.add(node)
-        return owing
+        due = (mask for mask in self.view.masks if mask in self.first and mask not in self.second)
+        return {node for mask in due for node in self.view.masks[mask]}
 
     def _asks(self, node: int) -> bool:
         """Whether an A holds here while nothing happens."""
@@ -221,12 +246,9 @@ class Unanswered:
         """Whether a run may stay here for ever without these actions."""
         return any(mask not in self.second and known.isdisjoint(actions) for mask, known in self.view.idle(node))
 
-    def _goes(self, node: int, action: str, left: Container[int]) -> bool:
-        """Whether an action leads on to what is left; "" is any action."""
-        return any(
-            action in ("", arc.action) and arc.target in left and arc.action not in self.fairness.rare
-            for arc in self._waiting[node]
-        )
+    def _goes_on(self, node: int, left: Container[int]) -> bool:
+        """Whether a step leads on to what is left."""
+        return any(arc.target in left and arc.action not in self.fairness.rare for arc in self._waiting[node])
 
     @cached_property
     def _left(self) -> set[int]:
@@ -234,22 +256,26 @@ class Unanswered:
         rare, fair = self.fairness.rare, sorted(self.fairness.fair) or [""]
         left = set(self._waiting)
         sources: dict[int, list[int]] = {node: [] for node in left}
+        takes: dict[str, list[tuple[int, int]]] = {action: [] for action in fair}
         for node, arcs in self._waiting.items():
             for arc in arcs:
                 if arc.action not in rare:
                     sources[arc.target].append(node)
+                    if arc.action in takes or "" in takes:
+                        takes[arc.action if arc.action in takes else ""].append((node, arc.target))
+        idle = {action: {node for node in left if self._idles(node, (action,))} for action in fair}
+        passing = {
+            action: [node for node in left if node not in idle[action] and self._impossible(node, action)]
+            for action in fair
+        }
         shrinks = True
         while shrinks and left:
             shrinks = False
             for action in fair:
-                good = [
-                    node
-                    for node in left
-                    if self._idles(node, (action,))
-                    or self._goes(node, action, left)
-                    or (self._impossible(node, action) and self._goes(node, "", left))
-                ]
-                able = set(good)
+                able = idle[action] & left
+                able.update(node for node, target in takes[action] if node in left and target in left)
+                able.update(node for node in passing[action] if node in left and self._goes_on(node, left))
+                good = list(able)
                 for node in good:
                     for source in sources[node]:
                         if source in left and source not in able:

@@ -8,6 +8,7 @@ views are held against the whole on random systems with queues: what holds in th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 from random import Random
 
@@ -16,7 +17,7 @@ import pytest
 from wslifecycle.statemachine.explore import Graph
 from wslifecycle.statemachine.properties import Kind, Term
 from wslifecycle.statemachine.queues import FULL, HELD, HELD_FULL, PAUSED, SENDING, UNREAD, WRITTEN, Op, Queues
-from wslifecycle.statemachine.search import Arc, Fairness, Hit, Part, Unanswered, View, Whole, ordered
+from wslifecycle.statemachine.search import Arc, Fairness, Hit, Part, Unanswered, View, Whole, masks_of, ordered
 from wslifecycle.statemachine.system import Control, Move, System
 
 ACTIONS = ("a", "b", "c")
@@ -56,6 +57,8 @@ class Net:
 
     def idle(self, node: int) -> Iterable[tuple[int, frozenset[str]]]:
         return (self._idle[node],)
+
+    masks = cached_property(masks_of)
 
 
 def subset(draw: Random, items: Collection[int]) -> int:
