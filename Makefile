@@ -38,8 +38,8 @@ check: $(READY) ## check the lifecycle: every property, in every order of events
 spin: $(READY) ## check it with SPIN as well, and compare the two engines
 	$(BIN)/wslifecycle spin
 
-mutants: $(READY) ## change the spec in every way that somebody might get it wrong, and see whether it is noticed
-	$(BIN)/wslifecycle mutants
+mutants: $(READY) ## change the spec in every way that one might get wrong: is it noticed? (SAMPLE=100: about so many)
+	$(BIN)/wslifecycle mutants $(if $(SAMPLE),--sample $(SAMPLE))
 
 cover: $(READY) ## try every event in every state, on a Connection and over sockets, and draw what was tried
 	WSLIFECYCLE_COVER=build/cover $(BIN)/pytest tests/test_cover_ways.py

@@ -25,7 +25,7 @@ from wslifecycle.statemachine.system import FLAGS, Bounds, Control, vocabulary
 
 SPEC = load_spec()
 FLAT = compile_profile(SPEC)
-KNOWN = vocabulary(SPEC.regions, SPEC.events, SPEC.effects)
+KNOWN = vocabulary(SPEC.regions, SPEC.facts, SPEC.timers, SPEC.events, SPEC.effects)
 ADVERTISED = frozenset(name for name, fact in SPEC.facts.items() if fact.fixed)
 SMALL, QUEUES = Bounds(queue=0, receivers=1), Bounds(queue=1, receivers=1)
 

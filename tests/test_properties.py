@@ -30,7 +30,7 @@ from wslifecycle.statemachine.system import vocabulary
 
 SPEC = load_spec()
 FLAT = compile_profile(SPEC)
-VOCABULARY = vocabulary(SPEC.regions, SPEC.events, SPEC.effects)
+VOCABULARY = vocabulary(SPEC.regions, SPEC.facts, SPEC.timers, SPEC.events, SPEC.effects)
 KNOWN = {
     Kind.STATE: {"wire=open", "wire=closed", "waiting", "twice"},
     Kind.EFFECT: {"ping"},

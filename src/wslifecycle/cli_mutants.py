@@ -100,7 +100,7 @@ def _show(subject: Subject, book: Book, chosen: Sequence[Mutant], made: Report) 
 def _table(chosen: Sequence[Mutant], made: Report) -> Table:
     shown = Table(title="What killed the mutants", title_justify="left")
     shown.add_column("operator")
-    for column in (*COLUMNS.values(), "survived", "repeated", "trivial"):
+    for column in (*(COLUMNS[stage] for stage in STAGES), "survived", "repeated", "trivial"):
         shown.add_column(column, justify="right")
     counts = Counter((mutant.operator, made.outcome(mutant)) for mutant in chosen)
     for operator in dict.fromkeys(mutant.operator for mutant in chosen):
