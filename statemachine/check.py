@@ -258,8 +258,9 @@ class _Checker:
                 able.add(node)
         sources: list[list[int]] = [[] for _ in range(len(graph))]
         for node, targets in enumerate(graph.targets):
-            for target in targets:
-                sources[target].append(node)
+            for target, (_, action) in zip(targets, graph.of[node].labels, strict=False):
+                if action != "late":  # nobody can count on that
+                    sources[target].append(node)
         queue = sorted(able)
         for node in queue:
             for source in sources[node]:

@@ -268,6 +268,8 @@ class Step:
     refused: str = ""
     """How, if it was: `violation`, `disconnected`, `not_due` or `impossible`."""
     marks: frozenset[str] = frozenset()
+    action: str = ""
+    """How it came about, where that is not the event itself: `gives`, `late`, ..."""
 
 
 def _of_step(term: Term) -> str:
@@ -275,7 +277,7 @@ def _of_step(term: Term) -> str:
         case Kind.STATE:
             return f"{term.name!r} in step.{'after' if term.after else 'before'}"
         case Kind.EVENT:
-            return f"(step.event == {term.name!r} and not step.refused)"
+            return f"({term.name!r} in (step.event, step.action) and not step.refused)"
         case Kind.EFFECT:
             return f"{term.name!r} in step.effects"
         case Kind.MARK:

@@ -7,7 +7,8 @@ from pathlib import Path
 TEXT = (Path(__file__).parent.parent / "spec" / "lifecycle.yaml").read_text(encoding="utf-8")
 
 GRANIAN = (
-    "    - {event: give_connect, from: [waiting, flowing, disconnect_due, ended, silent], refuse: not_due, rule: R20}\n",
+    "    - {event: give_connect, from: [waiting, flowing, disconnect_due, ended, silent], refuse: not_due,"
+    " rule: R20}\n",
     "    - {event: give_connect, from: waiting, effects: [], rule: R20}\n"
     "    - {event: give_connect, from: [flowing, disconnect_due, ended, silent], refuse: not_due, rule: R20}\n",
 )

@@ -243,7 +243,7 @@ def test_swapped_targets_leave_the_effects_where_they_are() -> None:
         ("wire.app_response_start@handshake(denial):if=!denial", "WSL020"),
         ("wire.app_close@closing(app=left):while=-app", "WSL021"),
         ("wire.app_close@closing(app=left):while=app=done", "WSL020"),
-        ("timer.close_timeout:drop", "WSL011"),
+        ("timer.close_timeout:drop", "WSL018"),  # a property speaks of it
     ],
 )
 def test_the_loader_sees_what_leaves_a_hole_or_an_overlap(name: str, code: str) -> None:
@@ -293,17 +293,20 @@ def test_receive_before_accept_gives_an_early_message() -> None:
     ("text", "code", "says"),
     [
         ("named: []", "WSL005", "`equivalent`"),
-        ("{named: [{name: a, title: b}], equivalent: {}}", "WSL005", "`change`"),
+        ("{named: [{name: a, title: b, breaks: one_end}], equivalent: {}}", "WSL005", "`change`"),
         (
-            "{named: [{name: a, title: b, change: {wire.app_send@nowhere: []}}], equivalent: {}}",
+            "{named: [{name: a, title: b, breaks: one_end, change: {wire.app_send@nowhere: []}}], equivalent: {}}",
             "WSL011",
             "app_send@nowhere",
         ),
         (
-            "{named: [{name: a, title: b, change: {wire.app_send@open: {to: closed}}}], equivalent: {}}",
+            "{named: [{name: a, title: b, breaks: one_end, change: {wire.app_send@open: {to: x}}}], equivalent: {}}",
             "WSL006",
             "list",
         ),
+        ("{named: [{name: a, title: b, change: {}}], equivalent: {}}", "WSL005", "`breaks`"),
+        ("{named: [{name: a, title: b, breaks: no, change: {}}], equivalent: {}}", "WSL002", "no"),
+        ("{named: [{name: a, title: b, breaks: nothing, change: {}}], equivalent: {}}", "WSL011", "`nothing`"),
         ("{named: [], equivalent: {'wire.*': 5}}", "WSL006", "`equivalent`"),
     ],
 )

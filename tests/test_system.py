@@ -223,8 +223,9 @@ def test_timers_run_out_only_where_the_spec_has_them_run() -> None:
             local[SPEC.timers[name].region] in SPEC.timers[name].states for name in control.timers - {"deadline"}
         )
         if move.event in by_event:
-            assert by_event[move.event].name in control.timers
-            assert by_event[move.event].name not in move.control.timers
+            assert (by_event[move.event].name in control.timers) == (move.action != "late")
+            if move.action != "late":
+                assert by_event[move.event].name not in move.control.timers
 
 
 def test_timer_that_has_run_out_does_not_run_any_more_even_if_the_machine_ignores_it() -> None:
@@ -234,7 +235,7 @@ def test_timer_that_has_run_out_does_not_run_any_more_even_if_the_machine_ignore
     ]
     deaf = Flat(replace(SPEC, rows=tuple(rows)), SPEC.reference, "deaf")
     explored = Graph(System(deaf, SMALL), (), 10**6)
-    ran_out = [(control, move) for control, _, move in moves(explored) if move.event == "handshake_timeout"]
+    ran_out = [(control, move) for control, _, move in moves(explored) if move.action == "handshake_timeout"]
     assert ran_out
     for control, move in ran_out:
         assert control.timers - move.control.timers == {"handshake_timeout"}
@@ -289,12 +290,15 @@ def test_bounds_that_mean_nothing_are_refused(bounds: dict[str, Any]) -> None:
 
 
 def test_all_that_may_happen_has_a_name_in_the_vocabulary_and_happens() -> None:
-    known = vocabulary(SPEC.regions, SPEC.events, SPEC.effects)
+    known = vocabulary(SPEC.regions, SPEC.facts, SPEC.timers, SPEC.events, SPEC.effects)
     happening = {name for _, _, move in moves(graph()) for name in (move.event, move.action)}
     happening |= {name for _, _, move in moves(graph(C49="one_minute")) for name in (move.event, move.action)}
     assert happening == known[Kind.EVENT]
     marks = {mark for _, _, move in moves(graph()) for mark in move.marks}
     marks |= {mark for _, _, move in moves(graph(C7="abnormal")) for mark in move.marks}
+    rows = tuple(replace(row, effects=row.effects * 2) if "app_send" in row.events else row for row in SPEC.rows)
+    stutters = Graph(System(Flat(replace(SPEC, rows=rows), SPEC.reference, "stutters"), SMALL), (), 10**6)
+    marks |= {mark for _, _, move in moves(stutters) for mark in move.marks}
     assert marks == known[Kind.MARK]
     assert {call.effect for _, _, move in moves(graph()) if move.answer for call in move.answer.effects} == (
         known[Kind.EFFECT] - {"pause_reading"}  # which is the connection's own
@@ -381,7 +385,8 @@ class Real:
                 case "server_shutdown":
                     self.does(connection.shutdown())
                 case event if event in TIMER_OF:
-                    self.running.remove(TIMER_OF[event])
+                    assert (TIMER_OF[event] in self.running) == (move.action != "late")
+                    self.running.discard(TIMER_OF[event])
                     self.does(connection.timed_out(TIMER_OF[event]))
                 case around:
                     assert around in ACTIONS
