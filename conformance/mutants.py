@@ -2,8 +2,8 @@
 
 A mutant goes through three stages: the `loader` with everything that compiling finds, the `scenarios` on a real
 `Connection`, which take milliseconds, and the `checker` of the properties. A snapshot is none of them. What is left is
-compared with the reference: a machine that is the same is no mutant at all, and machines that are the same as each other
-count once. A crash of the checker, or one that takes too long, is no kill but an error of ours.
+compared with the reference: a machine that is the same is no mutant at all, and machines that equal each other count
+once. A crash of the checker, or one that takes too long, is no kill but an error of ours.
 """
 
 from __future__ import annotations

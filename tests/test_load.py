@@ -652,10 +652,10 @@ FAULTS = [
     Fault(
         "WSL018",
         "rare, but promises nothing",
-        "sometimes refused, rule",
-        "sometimes refused, rare: gives, rule",
-        "refused, rare",
-        "refusal_is_possible",
+        "sometimes violation, rule",
+        "sometimes violation, rare: gives, rule",
+        "violation, rare",
+        "violation_is_possible",
     ),
     # what is around the machine
     Fault(
@@ -903,10 +903,10 @@ FAULTS = [
     Fault(
         "WSL034",
         "sometimes",
-        "holds: sometimes refused,",
-        "holds: sometimes refused and moved,",
-        "  refusal_is_possible:",
-        "refusal_is_possible does not hold: sometimes refused and moved.",
+        "holds: sometimes violation,",
+        "holds: sometimes violation and moved,",
+        "  violation_is_possible:",
+        "violation_is_possible does not hold: sometimes violation and moved.",
     ),
 ]
 
@@ -920,7 +920,7 @@ def edited(*changes: tuple[str, str], text: str = TEXT) -> str:
     return text
 
 
-CHECKED = ("one_close", "refusal_is_possible")
+CHECKED = ("one_close", "violation_is_possible")
 """Properties that are held against the machine here; `test_check` does so with all of them."""
 
 

@@ -40,14 +40,15 @@ KNOWN = {
 
 
 def step(event: str, before: str = "", after: str | None = None, effects: str = "", marks: str = "") -> Step:
-    """A step; an event with a ! was refused."""
+    """A step; an event with a ! was refused, as is said behind it or else as a violation."""
     states = frozenset(before.split())
+    event, refused, how = event.partition("!")
     return Step(
-        event.removesuffix("!"),
+        event,
         states,
         states if after is None else frozenset(after.split()),
         frozenset(effects.split()),
-        event.endswith("!"),
+        how or ("violation" if refused else ""),
         frozenset(marks.split()),
     )
 
@@ -343,6 +344,55 @@ BROKEN: dict[str, tuple[Step, ...]] = {
     "one_end": (step("app_return", effects="end_transport"), step("close_timeout", effects="abort_transport")),
     "closed_ends_the_transport": (step("app_send", f"wire=closed {ENDING}"), step("app_send", f"wire=closed {UP}")),
     "transport_ends_when_closed": (step("app_send", f"wire=closed {ENDING}"), step("app_send", f"wire=open {ENDING}")),
+    "frames_are_held": (step("peer_ping", f"upgraded {UP}"), step("peer_ping", UP)),
+    "streaming_begins_with_the_head": (
+        step("app_response_body", "wire=denial_held", "wire=denying", effects="send_head"),
+        step("app_response_body", "wire=denying"),
+        step("app_accept", "wire=handshake", "wire=denying"),
+    ),
+    "closing_begins_with_a_close": (
+        step("app_close", "wire=open", "wire=closing", effects="send_close"),
+        step("app_return", "wire=open", "wire=closing"),
+    ),
+    "failing_begins_with_a_fault": (
+        step("peer_violation", "wire=open", "wire=failing"),
+        step("peer_message", "wire=open", "wire=failing"),
+    ),
+    "failing_leads_to_closed": (
+        step("peer_lost", "wire=failing", "wire=closed"),
+        step("peer_eof", "wire=failing", "wire=closing"),
+    ),
+    "no_end_before_the_end": (step("app_send!disconnected", ENDING), step("app_send!disconnected", UP)),
+    "late_is_told": (
+        step("app_send", ENDING),
+        step("app_send!disconnected", f"raising app=running {ENDING}"),
+        step("app_close", f"raising app=left {ENDING}"),
+        step("app_close", f"raising app=running {ENDING}"),
+    ),
+    "late_after_own_end_is_told": (step("app_send", "app=left"), step("app_send", "raising app=left")),
+    "late_accept_is_told": (step("app_accept", ENDING), step("app_accept", f"raising app=done {ENDING}")),
+    "waiting_send_is_told": (step("app_waited", f"raising {UP}"), step("app_waited", f"raising {ENDING}")),
+    "late_is_silent_before_2_4": (step("app_send!", ""), step("app_send!disconnected", ENDING)),
+    "late_is_no_violation": (step("app_send!violation", UP), step("app_send!violation", ENDING)),
+    "repeats_are_paced": (
+        step(GIVE_DISCONNECT),
+        step(GIVE_DISCONNECT, "told", effects="pace"),
+        step(GIVE_DISCONNECT, "told"),
+    ),
+    "loss_ends_it": (step("peer_eof", "wire=open", "wire=closed"), step("peer_lost", "wire=open", "wire=failing")),
+    "handshake_is_timed": (
+        step("x", f"timer=handshake_timeout {UP}"),
+        step("x", f"upgraded {UP}"),
+        step("x", UP),
+    ),
+    "close_is_timed": (
+        step("x", f"timer=close_timeout close_sent {UP}"),
+        step("x", "timer=close_timeout close_sent transport=half"),
+        step("x", f"timer=close_timeout close_sent {ENDING}"),
+    ),
+    "pings_are_timed": (step("x", f"timer=keepalive upgraded {UP}"), step("x", f"upgraded {UP}")),
+    "app_ends_once": (step("app_return"), step("app_raise")),
+    "no_effect_twice": (step("app_send"), step("app_send", marks="twice")),
     "done_is_known": (step("app_send", "called app=running"), step("app_send", "app=running")),
     "refused_changes_nothing": (step("app_send!", "wire=open"), step("app_send!", "wire=open", "wire=closed")),
 }

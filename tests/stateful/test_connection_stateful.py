@@ -24,7 +24,7 @@ from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.load import load_spec
 from wslifecycle.statemachine.machine import Lifecycle, build, lifecycle
 from wslifecycle.statemachine.model import Spec
-from wslifecycle.statemachine.properties import Form, Kind, Monitor, parse, step_of, terms_of
+from wslifecycle.statemachine.properties import REFUSALS, Form, Kind, Monitor, parse, step_of, terms_of
 from wslifecycle.statemachine.system import vocabulary
 
 SPEC = Path(__file__).parent.parent.parent / "spec" / "lifecycle.yaml"
@@ -52,9 +52,9 @@ MESSAGES = st.one_of(
 
 def monitors(spec: Spec) -> list[Monitor]:
     """One for each property that forbids something and speaks of nothing but the machine."""
-    known = vocabulary(spec.regions, spec.events, spec.effects)
+    known = vocabulary(spec.regions, spec.facts, spec.timers, spec.events, spec.effects)
     machine = {Kind.STATE: {f"{name}={state}" for name, region in spec.regions.items() for state in region.states}}
-    machine |= {Kind.EVENT: set(spec.events), Kind.EFFECT: set(spec.effects), Kind.WORD: {"refused", "moved"}}
+    machine |= {Kind.EVENT: set(spec.events), Kind.EFFECT: set(spec.effects), Kind.WORD: {*REFUSALS, "moved"}}
     made = []
     for declared in spec.properties.values():
         parsed = parse(declared.holds, known)
