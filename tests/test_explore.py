@@ -31,7 +31,12 @@ TERMS += [
     Term(Kind.EVENT, name) for name in ("give_message", "gives", "app_send", "decodes", "peer_message", "deadline")
 ]
 TERMS += [Term(Kind.EFFECT, "send_close"), Term(Kind.EFFECT, "keep_message"), Term(Kind.MARK, "followed")]
-TERMS += [Term(Kind.MARK, "dropped"), Term(Kind.WORD, "refused"), Term(Kind.WORD, "moved")]
+TERMS += [
+    Term(Kind.MARK, "dropped"),
+    Term(Kind.WORD, "refused"),
+    Term(Kind.WORD, "violation"),
+    Term(Kind.WORD, "moved"),
+]
 
 
 BOUNDS = tuple(
@@ -161,14 +166,13 @@ def test_what_holds_of_a_step_is_the_same() -> None:
         for way, target in zip((*table.ways, *table.still), targets, strict=True):
             answer = way.move.answer
             effects = frozenset(call.effect for call in answer.effects) if answer else frozenset[str]()
-            refused = answer is not None and answer.refusal is not None
-            step = Step(way.move.event, before, holding(system, target), effects, refused, way.move.marks)
+            refused = str(answer.refusal or "") if answer is not None else ""
+            after, marks = holding(system, target), way.move.marks
+            step = Step(way.move.event, before, after, effects, refused, marks, way.move.action)
             for bit, (term, holds) in judges.items():
                 expected = holds(step)
                 if term == Term(Kind.WORD, "moved"):
                     expected = state[0].state != target[0].state
-                elif term.kind is Kind.EVENT and term.name in ("gives", "decodes"):
-                    expected = way.move.action == term.name and not refused
                 assert bool((way.mask | table.shown) & bit) == expected, (term, way)
                 seen[term] += expected
         idle = Step("", before, before)
