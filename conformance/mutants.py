@@ -8,6 +8,7 @@ once. A crash of the checker, or one that takes too long, is no kill but an erro
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 from wslifecycle.conformance.sansio import run
@@ -158,7 +159,16 @@ _of_this_process: list[Subject] = []
 
 
 def _begin(text: str | bytes) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _of_this_process.append(Subject(text))
+
+
+def _end_with_the_parent() -> None:
+    """Lets no worker outlive the process that it works for, however that was ended."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _judged(task: tuple[Mutant, bool, float]) -> Verdict:

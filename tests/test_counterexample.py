@@ -18,12 +18,13 @@ from wslifecycle.statemachine.system import Bounds
 
 FAULTS = {"connect_once": GRANIAN, "end_is_told": UNTOLD, "one_disconnect": OTHER_CODE}
 """A property for each planted fault that it finds."""
+LITTLE = Bounds(queue=0, receivers=1, facts=frozenset({"denial", "raising"}))
 
 
 @cache
 def report(name: str) -> Report:
     spec = parse_spec(planted(FAULTS[name]), "own.yaml")
-    return check(Flat(spec, spec.reference, "own"), Bounds(queue=0, receivers=1), (name,))
+    return check(Flat(spec, spec.reference, "own"), LITTLE, (name,))
 
 
 def run(name: str) -> Run:
@@ -62,7 +63,7 @@ class TestText:
 
     def test_of_a_refusal_names_the_rule(self) -> None:
         spec = parse_spec(planted(("at most once give_connect", "never refused and called")), "own.yaml")
-        found = check(Flat(spec, spec.reference, "own"), Bounds(queue=0, receivers=1), ("connect_once",))
+        found = check(Flat(spec, spec.reference, "own"), LITTLE, ("connect_once",))
         made = run_of(found, found.violations[0])
         assert made is not None
         (step,) = made.steps

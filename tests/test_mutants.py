@@ -27,6 +27,8 @@ SUBJECT = Subject()
 BY_ID = {mutant.id: mutant for mutant in SUBJECT.mutants}
 NAMED = SUBJECT.book().named
 
+LITTLE = Bounds(queue=0, receivers=1, facts=frozenset({"denial", "raising"}))
+
 HOLE = "wire.app_waited@open:drop"
 TWICE = "wire.peer_close@closing:double-effect=end_transport"
 SECOND_CONNECT = "inbox.give_connect@waiting:obey=connect_due"
@@ -43,7 +45,7 @@ def test_named_mutant_breaks_the_property_that_it_is_said_to_break(mutant: Mutan
     spec = SUBJECT.spec_of(mutant)
     flat = Flat(spec, spec.reference)
     assert runner.unsound(flat) == []  # it is a machine that somebody could have built
-    found = check(flat, Bounds(queue=0, receivers=1), (mutant.breaks,)).violations
+    found = check(flat, LITTLE, (mutant.breaks,)).violations
     assert mutant.breaks in {violation.name for violation in found}
 
 

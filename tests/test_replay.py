@@ -21,6 +21,7 @@ from wslifecycle.statemachine.search import Hit
 from wslifecycle.statemachine.system import ACTIONS, Bounds, System
 
 FAULTS = {"connect_once": GRANIAN, "end_is_told": UNTOLD, "one_disconnect": OTHER_CODE}
+LITTLE = Bounds(queue=0, receivers=1, facts=frozenset({"denial", "raising"}))
 
 
 @cache
@@ -31,7 +32,7 @@ def flat_of(*faults: tuple[str, str]) -> Flat:
 
 @cache
 def run_for(name: str) -> Run:
-    report = check(flat_of(FAULTS[name]), Bounds(queue=0, receivers=1), (name,))
+    report = check(flat_of(FAULTS[name]), LITTLE, (name,))
     made = run_of(report, report.violations[0])
     assert made is not None
     return made

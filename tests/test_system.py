@@ -145,6 +145,34 @@ def test_flags_that_a_move_asks_for_are_among_those_it_looks_at() -> None:
             assert move.flags & ~move.mask == 0
 
 
+def answering(*events: str) -> Graph:
+    """The reference with an answer to what it calls impossible; it does nothing."""
+    rows = tuple(
+        replace(row, refusal=None) if row.refusal is Refusal.IMPOSSIBLE and {*events} & {*row.events} else row
+        for row in SPEC.rows
+    )
+    return Graph(System(Flat(replace(SPEC, rows=rows), SPEC.reference, "answering"), SMALL), (), 10**6)
+
+
+def test_frames_come_before_the_accept_where_the_machine_has_an_answer() -> None:
+    early = {
+        (move.event, move.says)
+        for control, _, move in moves(answering(*FRAMES))
+        if move.event in FRAMES and move.action == move.event and not control.upgraded and control.transport == "up"
+    }
+    assert early == {*(("peer_message", letter) for letter in "afb"), ("peer_ping", ""),
+                     ("peer_close", "C"), ("peer_close", "N")}  # fmt: skip
+
+
+def test_callable_ends_twice_where_the_machine_has_an_answer() -> None:
+    again = {
+        move.event
+        for control, _, move in moves(answering("app_return"))
+        if not control.called and not move.control.called
+    }
+    assert again >= {"app_return", "app_raise"}
+
+
 def test_frames_come_only_after_the_handshake() -> None:
     explored = graph()
     for control, table, move in moves(explored):
@@ -226,6 +254,16 @@ def test_timers_run_out_only_where_the_spec_has_them_run() -> None:
             assert (by_event[move.event].name in control.timers) == (move.action != "late")
             if move.action != "late":
                 assert by_event[move.event].name not in move.control.timers
+
+
+def test_timer_that_runs_out_late_changes_no_other_timer_by_itself() -> None:
+    late = [(control, move) for control, _, move in moves(graph()) if move.action == "late"]
+    assert {move.event for _, move in late} == {timer.event for timer in SPEC.timers.values()}
+    for control, move in late:
+        assert move.answer is not None
+        if not move.answer.effects:
+            assert move.control.timers == control.timers
+            assert (move.inbound, move.outbound) == ((), ())
 
 
 def test_timer_that_has_run_out_does_not_run_any_more_even_if_the_machine_ignores_it() -> None:
