@@ -44,12 +44,14 @@ def graph(**answers: str) -> Graph:
     return Graph(System(flat, SMALL if answers else QUEUES), (), 10**6)
 
 
-def moves(explored: Graph) -> Iterator[tuple[Control, Table, Move]]:
+@cache
+def moves(explored: Graph) -> list[tuple[Control, Table, Move]]:
     """Every move that is possible somewhere, with the control and the flags under which it is."""
-    for table in explored.tables.values():
-        control = explored.control(table.control)
-        for way in (*table.ways, *table.still):
-            yield control, table, way.move
+    return [
+        (explored.control(table.control), table, way.move)
+        for table in explored.tables.values()
+        for way in (*table.ways, *table.still)
+    ]
 
 
 def states(explored: Graph) -> Iterator[tuple[Control, Any, Any]]:
@@ -438,7 +440,7 @@ class Real:
 @pytest.mark.parametrize("bound", [0, 1, 2])
 def test_a_real_connection_goes_the_same_ways(bound: int) -> None:
     system = System(lifecycle().flat, Bounds(queue=bound, receivers=2))
-    queues, draw = system.queues, Random(bound)
+    queues, draw, moves_of = system.queues, Random(bound), cache(lambda control: list(system.moves(control)))
     met = set()
     for _ in range(250):
         control = draw.choice(list(system.starts()))
@@ -446,7 +448,7 @@ def test_a_real_connection_goes_the_same_ways(bound: int) -> None:
         real = Real(control, bound)
         for _ in range(30):
             flags = queues.flags_of_inbound(inbound) | queues.flags_of_outbound(outbound)
-            possible = [move for move in system.moves(control) if flags & move.mask == move.flags]
+            possible = [move for move in moves_of(control) if flags & move.mask == move.flags]
             quiet = [move for move in possible if move.event not in LOUD]
             move = draw.choice(quiet if quiet and draw.random() < 0.9 else possible)
             if control.receiving and "gives" not in {other.action for other in possible}:
