@@ -30,12 +30,6 @@ ADVERTISED = frozenset(name for name, fact in SPEC.facts.items() if fact.fixed)
 SMALL, QUEUES = Bounds(queue=0, receivers=1), Bounds(queue=1, receivers=1)
 
 
-@cache
-def reference() -> Report:
-    """It takes seconds, so once is enough."""
-    return check(FLAT, QUEUES)
-
-
 def checked(flat: Flat, *names: str, bounds: Bounds = SMALL) -> Report:
     """The same for connections with all the facts that may hold from the beginning: a quarter of the states."""
     return check(flat, replace(bounds, facts=ADVERTISED), names)
@@ -43,6 +37,12 @@ def checked(flat: Flat, *names: str, bounds: Bounds = SMALL) -> Report:
 
 def forms(*wanted: Form) -> list[str]:
     return [name for name, declared in SPEC.properties.items() if parse(declared.holds).form in wanted]
+
+
+def teardown_module() -> None:
+    """What is large is not kept for the tests of other modules."""
+    for large in (what_does_not_hold, what_holds, forbidden):
+        large.cache_clear()
 
 
 def names(report: Report) -> set[str]:
@@ -170,7 +170,7 @@ def length_of(violation: Violation) -> int:
 
 
 def test_reference_holds() -> None:
-    report = reference()
+    report = check(FLAT, QUEUES)
     assert report.violations == ()
     assert report.findings == ()
     assert report.holds

@@ -27,6 +27,11 @@ def report(name: str) -> Report:
     return check(Flat(spec, spec.reference, "own"), LITTLE, (name,))
 
 
+def teardown_module() -> None:
+    """What is large is not kept for the tests of other modules."""
+    report.cache_clear()
+
+
 def run(name: str) -> Run:
     (violation,) = [violation for violation in report(name).violations if violation.name == name]
     made = run_of(report(name), violation)

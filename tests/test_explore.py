@@ -68,6 +68,7 @@ class Slow:
         self.system = system
         self.depth: dict[State, int] = {}
         self.steps: dict[State, list[tuple[Move, State]]] = {}
+        self._moves = cache(lambda control: list(system.moves(control)))
         level: set[State] = {(control, Inbound(), Outbound()) for control in system.starts()}
         far = 0
         while level:
@@ -83,14 +84,16 @@ class Slow:
         flags = queues.flags_of_inbound(inbound) | queues.flags_of_outbound(outbound)
         return [move for move in self._moves(control) if flags & move.mask == move.flags]
 
-    @cache  # noqa: B019 - one for each system
-    def _moves(self, control: Control) -> list[Move]:
-        return list(self.system.moves(control))
-
 
 @cache
 def slow(bounds: Bounds) -> Slow:
     return Slow(System(FLAT, bounds))
+
+
+def teardown_module() -> None:
+    """What is large is not kept for the tests of other modules."""
+    fast.cache_clear()
+    slow.cache_clear()
 
 
 def name_of(move: Move) -> tuple[object, ...]:

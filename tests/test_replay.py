@@ -73,6 +73,11 @@ def around_the_reference() -> Report:
     return Report(Graph(System(lifecycle().flat, bounds), (), LIMIT), bounds, (), (), (), 0)
 
 
+def teardown_module() -> None:
+    """What is large is not kept for the tests of other modules."""
+    around_the_reference.cache_clear()
+
+
 def walks(count: int) -> Iterator[Run]:
     """Random walks through the whole system around the reference, as runs."""
     graph, chance = around_the_reference().graph, Random(6455)

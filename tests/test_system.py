@@ -54,6 +54,12 @@ def moves(explored: Graph) -> list[tuple[Control, Table, Move]]:
     ]
 
 
+def teardown_module() -> None:
+    """What is large is not kept for the tests of other modules."""
+    graph.cache_clear()
+    moves.cache_clear()
+
+
 def states(explored: Graph) -> Iterator[tuple[Control, Any, Any]]:
     return (explored.state(node) for node in range(len(explored)))
 
@@ -339,6 +345,8 @@ def test_all_that_may_happen_has_a_name_in_the_vocabulary_and_happens() -> None:
     rows = tuple(replace(row, effects=row.effects * 2) if "app_send" in row.events else row for row in SPEC.rows)
     stutters = Graph(System(Flat(replace(SPEC, rows=rows), SPEC.reference, "stutters"), SMALL), (), 10**6)
     marks |= {mark for _, _, move in moves(stutters) for mark in move.marks}
+    twice = {move.event for _, _, move in moves(stutters) if "twice" in move.marks}
+    assert twice == {"app_send"}, "those that start or cancel several timers are none"
     assert marks == known[Kind.MARK]
     assert {call.effect for _, _, move in moves(graph()) if move.answer for call in move.answer.effects} == (
         known[Kind.EFFECT] - {"pause_reading"}  # which is the connection's own
