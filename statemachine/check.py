@@ -229,21 +229,19 @@ class _Checker:
             for number, (move, _) in enumerate((*table.ways, *table.still)):
                 if _is_impossible(move):
                     wrong.setdefault(table, number)
-        for node, table in enumerate(self.graph.of) if wrong else ():
+        for node, table in enumerate(self.graph.of):
             if table in wrong:
                 return Hit((*self.graph.way(node), (node, wrong[table])), node)
         return None
 
     def _stuck(self) -> Hit | None:
         """The transport is gone and nobody has anything to say any more but the app, and yet a call of it waits."""
-        sending = {table for table in self.graph.tables.values() if table.flags & SENDING}
-        for node in range(len(self.graph)):
-            table = self.graph.of[node]
-            control = self.graph.control(table.control)
-            if control.transport != "gone" or not (control.receiving or table in sending):
+        for node, table in enumerate(self.graph.of):
+            control, sending = self.graph.control(table.control), table.flags & SENDING
+            if control.transport != "gone" or not (control.receiving or sending):
                 continue
             moving = {way.move.action for way in table.ways}
-            if (control.receiving and "gives" not in moving) or (table in sending and "app_waited" not in moving):
+            if (control.receiving and "gives" not in moving) or (sending and "app_waited" not in moving):
                 return Hit(tuple(self.graph.way(node)), node)
         return None
 

@@ -5,9 +5,9 @@
 An expression speaks of one step of a run: the state before it (`wire=open`, `receiving`), the state after it (`after
 wire=open`), the event that took place (`give_connect`), its effects (`effect=send_close`), what is special about it
 (`followed`), whether it `moved` the machine to another state, and whether it was `refused`, be it as a `violation` or
-because the app is `disconnected`. They are joined by `not`, `and`,
-`or`, `implies` and brackets. `A before B`: no step is a B unless an earlier step was an A. `A leads to B`: after each
-A there is a B in the end, if the actions that the property calls `fair` are not put off for ever.
+because the app is `disconnected`. They are joined by `not`, `and`, `or`, `implies` and brackets. `A before B`: no step
+is a B unless an earlier step was an A. `A leads to B`: after each A there is a B in the end, if the actions that the
+property calls `fair` are not put off for ever.
 
 A `Monitor` observes one run and cannot act; `check` searches all runs. `write` puts an expression into another
 language: Python for these two, Promela and TLA+ for other engines.

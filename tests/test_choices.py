@@ -13,6 +13,7 @@ import pytest
 from wslifecycle.statemachine.check import check
 from wslifecycle.statemachine.flatten import Flat
 from wslifecycle.statemachine.load import load_spec
+from wslifecycle.statemachine.model import Kind
 from wslifecycle.statemachine.properties import Form, parse
 from wslifecycle.statemachine.system import Bounds
 
@@ -77,6 +78,28 @@ def missing(flat: Flat) -> set[str]:
 def test_single_deviation_compiles(number: str, answer: str) -> None:
     codes = {finding.code for finding in deviation(number, answer).findings}
     assert codes == {name for name in UNSOUND.get((number, answer), ()) if name.startswith("WSL")}
+
+
+def raised_before_2_4(flat: Flat) -> set[str]:
+    """The events that are refused as disconnected where the scope does not say that send() may raise."""
+    raising = flat.bits["raising"]
+    return {
+        answer.event
+        for cases in flat.answers.values()
+        for case, answers in enumerate(cases)
+        for answer in answers.values()
+        if not case & raising and answer.refusal is Kind.DISCONNECTED
+    }
+
+
+@pytest.mark.parametrize(("number", "answer"), ANSWERS)
+def test_no_answer_has_send_raise_where_it_may_not(number: str, answer: str) -> None:
+    """What `broken` cannot see, since there all is advertised: `late_is_silent_before_2_4`.
+
+    A receive() that raises is that answer itself, whatever the version is.
+    """
+    expected = {"give_disconnect"} if (number, answer) == ("C6", "raises") else set()
+    assert raised_before_2_4(deviation(number, answer)) == expected
 
 
 @pytest.mark.parametrize(("number", "answer"), UNSOUND)

@@ -4,13 +4,16 @@ Every property of the spec that forbids something can fail: `BROKEN` has a run b
 """
 
 from collections.abc import Collection, Mapping
+from itertools import product
 
 import pytest
 
 from wslifecycle.statemachine.flatten import compile_profile
 from wslifecycle.statemachine.load import load_spec
+from wslifecycle.statemachine.model import Kind as Refusal
 from wslifecycle.statemachine.model import Property
 from wslifecycle.statemachine.properties import (
+    REFUSALS,
     Expression,
     Form,
     Joined,
@@ -26,7 +29,7 @@ from wslifecycle.statemachine.properties import (
     terms_of,
     write,
 )
-from wslifecycle.statemachine.system import vocabulary
+from wslifecycle.statemachine.system import TRANSPORT, vocabulary
 
 SPEC = load_spec()
 FLAT = compile_profile(SPEC)
@@ -39,7 +42,9 @@ KNOWN = {
 }
 
 
-def step(event: str, before: str = "", after: str | None = None, effects: str = "", marks: str = "") -> Step:
+def step(
+    event: str, before: str = "", after: str | None = None, effects: str = "", marks: str = "", action: str = ""
+) -> Step:
     """A step; an event with a ! was refused, as is said behind it or else as a violation."""
     states = frozenset(before.split())
     event, refused, how = event.partition("!")
@@ -50,6 +55,7 @@ def step(event: str, before: str = "", after: str | None = None, effects: str = 
         frozenset(effects.split()),
         how or ("violation" if refused else ""),
         frozenset(marks.split()),
+        action,
     )
 
 
@@ -127,6 +133,56 @@ def test_refused_event_did_not_take_place() -> None:
     assert judge(parse("always refused and not moved").first)(taken)
 
 
+@pytest.mark.parametrize("how", ["", *Refusal])
+def test_how_it_was_refused_is_told_apart(how: str) -> None:
+    taken = step(f"a!{how}" if how else "a")
+    true = {word for word in REFUSALS if judge(parse(f"always {word}", KNOWN).first)(taken)}
+    assert true == ({"refused", how} & set(REFUSALS) if how else set())
+    assert all(judge(parse(f"always after {word}", KNOWN).first)(taken) is (word in true) for word in REFUSALS)
+
+
+@pytest.mark.parametrize(
+    ("word", "term"),
+    [
+        ("timer=keepalive", Term(Kind.STATE, "timer=keepalive")),
+        ("timer=deadline", Term(Kind.STATE, "timer=deadline")),  # of the transport, not of the machine
+        ("after timer=keepalive", Term(Kind.STATE, "timer=keepalive", after=True)),
+        ("raising", Term(Kind.STATE, "raising")),
+        ("denial", Term(Kind.STATE, "denial")),
+        ("unread", Term(Kind.STATE, "unread")),
+        ("twice", Term(Kind.MARK, "twice")),
+        ("late", Term(Kind.EVENT, "late")),
+        ("deadline", Term(Kind.EVENT, "deadline")),  # the action, not the timer
+        ("violation", Term(Kind.WORD, "violation")),
+        ("disconnected", Term(Kind.WORD, "disconnected")),
+    ],
+)
+def test_word_of_the_spec_is_read_as_what_it_is(word: str, term: Term) -> None:
+    assert parse(f"never {word}", VOCABULARY).first == term
+    holding = frozenset({term.name} if term.kind is Kind.STATE else ())
+    nothing = frozenset[str]()
+    before, after = (nothing, holding) if term.after else (holding, nothing)
+    refused = term.name if term.kind is Kind.WORD else ""
+    marks = holding | ({term.name} if term.kind is Kind.MARK else set())
+    event = term.name if term.kind is Kind.EVENT else "other"
+    assert judge(term)(Step(event, before, after, refused=refused, marks=marks))
+    assert not judge(term)(Step("other", after, before))
+
+
+def test_vocabulary_has_every_timer_and_the_facts_that_stay_as_they_are() -> None:
+    states = VOCABULARY[Kind.STATE]
+    assert {f"timer={timer}" for timer in (*SPEC.timers, "deadline")} < states
+    assert {name for name, fact in SPEC.facts.items() if fact.fixed} == {"raising", "denial"} < states
+    passing = vocabulary(SPEC.regions, {"unread": SPEC.facts["unread"]}, (), SPEC.events, SPEC.effects)[Kind.STATE]
+    assert not {"raising", "denial", "timer=keepalive"} & passing
+
+
+def test_action_and_event_of_a_step_both_took_place_unless_it_was_refused() -> None:
+    for event, action, true in (("a", "b", "a b"), ("a", "", "a"), ("a!", "b", ""), ("a!disconnected", "b", "")):
+        taken = step(event, action=action)
+        assert {word for word in "abc" if judge(parse(f"always {word}").first)(taken)} == set(true.split())
+
+
 def test_bare_word_is_an_event_where_nothing_is_known() -> None:
     assert parse("always anything").first == Term(Kind.EVENT, "anything")
     assert parse("always any=thing").first == Term(Kind.STATE, "any=thing")
@@ -148,6 +204,8 @@ def test_bare_word_is_an_event_where_nothing_is_known() -> None:
         ("always d", "there is no event `d`"),
         ("always wire=opened", "there is no state `wire=opened`"),
         ("always effect=pong", "there is no effect `effect=pong`"),
+        ("always timer=alarm", "there is no state `timer=alarm`"),
+        ("always violated", "there is no event `violated`"),
         ("always after moved", "`moved` speaks of a step, not of a state"),
         ("always after (a or not moved)", "`moved` speaks of a step, not of a state"),
         ("always " + "(" * 200, "it has 201 words and may have 100"),
@@ -301,8 +359,25 @@ def test_step_of_the_machine_has_its_states_effects_and_refusal() -> None:
         "wire=closing inbox=disconnect_due app=left",
         "send_close resume_reading start_timer cancel_timer",
     )
-    refused = step_of(FLAT, FLAT.answers["app_accept"][0]["open/flowing/running"])
-    assert refused == step("app_accept!", "wire=open inbox=flowing app=running")
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "facts", "how"),
+    [
+        ("app_accept", "open/flowing/running", (), "violation"),
+        ("app_send", "closing/disconnect_due/left", ("raising",), "disconnected"),
+        ("app_send", "closing/disconnect_due/left", (), ""),
+        ("give_message", "open/flowing/running", (), "not_due"),
+        ("give_message", "open/flowing/running", ("unread",), ""),
+        ("peer_ping", "handshake/waiting/running", (), "impossible"),
+    ],
+)
+def test_step_of_the_machine_says_how_it_was_refused(event: str, state: str, facts: tuple[str, ...], how: str) -> None:
+    taken = step_of(FLAT, FLAT.answers[event][sum(FLAT.bits[name] for name in facts)][state])
+    assert taken.refused == how
+    if how:
+        wire, inbox, app = state.split("/")
+        assert taken == step(f"{event}!{how}", f"wire={wire} inbox={inbox} app={app}")
 
 
 GIVE_CONNECT, GIVE_MESSAGE, GIVE_DISCONNECT = "give_connect", "give_message", "give_disconnect"
@@ -411,6 +486,52 @@ def test_every_safety_property_can_fail(name: str) -> None:
     *before, last = run(SPEC.properties[name].holds, *BROKEN[name], known=VOCABULARY)
     assert all(before)
     assert not last
+
+
+TIMERS = {
+    "handshake_is_timed": ("timer=handshake_timeout", ("",), ("upgraded", "responded")),
+    "close_is_timed": ("timer=close_timeout", ("close_sent", "close_sent upgraded"), ("", "upgraded")),
+    "pings_are_timed": ("timer=keepalive", ("upgraded",), ("", "upgraded close_sent")),
+}
+"""Which timer each of these is about, with what it runs while the transport is up, and with what it does not."""
+HALF = {"close_is_timed"}
+"""Where it runs on while the peer has our end."""
+
+
+@pytest.mark.parametrize("name", TIMERS)
+@pytest.mark.parametrize("transport", TRANSPORT)
+def test_timer_may_run_neither_too_long_nor_too_short(name: str, transport: str) -> None:
+    timer, runs, rests = TIMERS[name]
+    judged = judge(parse(SPEC.properties[name].holds, VOCABULARY).first)
+    due = transport == "up" or (transport == "half" and name in HALF)
+    for conditions in (*runs, *rests):
+        held = f"{conditions} transport={transport}"
+        assert judged(step("x", f"{held} {timer}")) is (due and conditions in runs)
+        assert judged(step("x", held)) is not (due and conditions in runs)
+
+
+OVER, OWN_END = ("close_sent transport=up", UP.replace("up", "half"), ENDING), ("app=left", "app=denied")
+SENDS = ("app_send", "app_response_start", "app_response_body", "app_response_end")
+LATE = {
+    "late_is_told": (("app=running", "app=done"), (*SENDS, "app_close"), OVER),
+    "late_accept_is_told": (("app=running", "app=done"), ("app_accept",), OVER),
+    "late_after_own_end_is_told": (OWN_END, (*SENDS, "app_accept"), (*OVER, UP)),
+    "waiting_send_is_told": (("app=running", "app=done", *OWN_END), ("app_waited",), OVER),
+}
+"""Which of them judges an event that took place too late: by what the app did, the event, and how far the end is."""
+
+
+def test_each_send_that_is_too_late_is_judged_by_one_property() -> None:
+    """But for a close after the app's own close, which may be ignored (C9)."""
+    judges = {name: judge(parse(SPEC.properties[name].holds, VOCABULARY).first) for name in LATE}
+    apps = [f"app={state}" for state in SPEC.regions["app"].states]
+    for app, event, over in product(apps, (*SENDS, "app_close", "app_accept", "app_waited"), (*OVER, UP)):
+        judged = [name for name, holds in judges.items() if holds(step(event, f"raising {app} {over}"))]
+        assert judged == [name for name, (by, what, end) in LATE.items() if app in by and event in what and over in end]
+        assert len(judged) <= 1
+        assert judged or over == UP or (app in OWN_END and event == "app_close")
+        for told in (step(event, f"{app} {over}"), step(f"{event}!disconnected", f"raising {app} {over}")):
+            assert not any(holds(told) for holds in judges.values())
 
 
 def test_every_safety_property_has_a_broken_run() -> None:

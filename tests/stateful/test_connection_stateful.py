@@ -261,7 +261,12 @@ def test_monitors_watch_what_the_machine_can_see() -> None:
     watched = {monitor.property.name for monitor in monitors(lifecycle().spec)}
     assert watched >= {"connect_once", "connect_first", "answered_once", "one_close", "failed_is_deaf", "one_end"}
     assert watched >= {"closed_is_final", "refused_changes_nothing", "reply_before_message", "frames_after_handshake"}
+    assert watched >= {"app_ends_once", "loss_ends_it", "failing_begins_with_a_fault", "failing_leads_to_closed"}
+    assert watched >= {"closing_begins_with_a_close", "streaming_begins_with_the_head"}
     assert not watched & {"messages_before_disconnect", "given_once", "denial_is_final", "done_is_known"}
+    unseen = {"close_is_timed", "late_is_silent_before_2_4", "no_effect_twice"}  # a timer, a fact, a mark
+    assert unseen < lifecycle().spec.properties.keys()
+    assert not watched & unseen
 
 
 def test_any_order_keeps_every_property_that_monitors_watch() -> None:
@@ -282,6 +287,10 @@ GIVE_MESSAGE_LATE = "{event: give_message, from: ended, "
 GIVE_DISCONNECT = "{event: give_disconnect, from: disconnect_due, if: not unread, to: ended,"
 WITHHELD = "    - {event: give_disconnect, from: disconnect_due, if: unread, refuse: not_due, rule: R26}\n"
 ANSWERED = "{event: peer_close, from: closing, to: closed, effects: [end_transport], "
+CLOSES = (
+    "{event: app_close, from: open, to: closing,\n"
+    "       effects: [{send_close: {code: $message.code, reason: $message.reason}}],\n       set: "
+)
 TOLD = "{region: inbox, from: [waiting, flowing], to: disconnect_due, "
 
 MUTANTS = {
@@ -305,6 +314,14 @@ MUTANTS = {
     "a second Close answers the peer's": (
         "one_close",
         {ANSWERED: ANSWERED.replace("[end_transport]", "[{send_close: {code: 1000}}, end_transport]")},
+    ),
+    "a close of the app is taken and no Close is sent": (
+        "closing_begins_with_a_close",
+        {
+            CLOSES: CLOSES.replace(
+                "effects: [{send_close: {code: $message.code, reason: $message.reason}}],\n       ", ""
+            )
+        },
     ),
     "the end is not told before the accept": (
         "the end is not told",
