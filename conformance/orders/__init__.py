@@ -1,0 +1,1 @@
+"""Every order that asyncio may choose."""
