@@ -1,8 +1,8 @@
 """A WebSocket client in the hands of a scenario: it sends what it is told to and tells everything that it sees.
 
-The `websockets` library makes the handshake request, judges the 101 and parses the frames, h11 parses any other answer.
-The connection itself is a plain TCP stream: nothing is sent that the scenario does not say, no Close is answered by
-itself, and what the server sends behind a Close is read like everything else. Every wait is bounded.
+A `Judge` reads what the server sends. The connection itself is a plain TCP stream: nothing is sent that the scenario
+does not say, no Close is answered by itself, and what the server sends behind a Close is read like everything else.
+Every wait is bounded.
 """
 
 from __future__ import annotations
@@ -11,19 +11,12 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import h11
-from websockets.client import ClientProtocol
-from websockets.exceptions import WebSocketException
 from websockets.frames import Close, Frame, Opcode
-from websockets.http11 import Response
-from websockets.streams import StreamReader
-from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
 
+from wslifecycle.conformance.judge import Judge
 from wslifecycle.conformance.scenarios import Act
 from wslifecycle.statemachine.machine import lifecycle
 
@@ -38,10 +31,9 @@ MAX_SIZE = 65536
 
 
 class Peer:
-    """A client whose every step the scenario says; `seen` is what the server made it see.
+    """A client whose every step the scenario says; `seen` is what the server made it see, the `end` last.
 
-    What the server may not do at all (a handshake that the client library refuses, a frame that cannot be parsed) is
-    seen as `invalid`, which no scenario expects.
+    What the server may not do at all is seen as `invalid`, which no scenario expects.
     """
 
     def __init__(self, subprotocols: tuple[str, ...]) -> None:
@@ -56,77 +48,17 @@ class Peer:
         """Opens the connection and sends the handshake request."""
         async with asyncio.timeout(START_UP):
             reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
-        offered = [Subprotocol(name) for name in self._subprotocols]
-        handshake = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}/"), subprotocols=offered or None)
-        handshake.send_request(request := handshake.connect())
-        self._writer.writelines(handshake.data_to_send())
-        http = h11.Connection(h11.CLIENT)
-        http.send(h11.Request(method="GET", target=request.path, headers=list(request.headers.raw_items())))
-        http.send(h11.EndOfMessage())
-        self._pump = asyncio.create_task(self._read(reader, handshake, http))
+        judge = Judge(f"ws://127.0.0.1:{port}/", self._subprotocols)
+        self._writer.write(judge.request)
+        self._pump = asyncio.create_task(self._read(reader, judge))
 
-    async def _read(self, reader: asyncio.StreamReader, handshake: ClientProtocol, http: h11.Connection) -> None:
-        """The answer to the handshake, whole if it is a 101 and piece by piece if it is not; then frames."""
+    async def _read(self, reader: asyncio.StreamReader, judge: Judge) -> None:
+        """Reads to the end of the connection."""
         with contextlib.suppress(ConnectionError):
-            head = b""
-            while b"\r\n\r\n" not in head and (data := await reader.read(65536)):
-                head += data
-            if head.startswith(b"HTTP/1.1 101"):
-                end = head.index(b"\r\n\r\n") + 4
-                self._note_handshake(handshake, head[:end])
-                note, head = self._frame_reader(), head[end:]
-            else:
-                note = partial(self._note_answer, http)
-            if head:
-                note(head)
             while data := await reader.read(65536):
-                note(data)
+                for entry in judge.feed(data):
+                    self._see(entry)
         self._see({"end": True})
-
-    def _note_handshake(self, handshake: ClientProtocol, head: bytes) -> None:
-        """What the client library says to a 101."""
-        handshake.receive_data(head)
-        response = next((event for event in handshake.events_received() if isinstance(event, Response)), None)
-        if handshake.handshake_exc is not None or response is None:
-            self._see({"invalid": f"handshake: {handshake.handshake_exc or handshake.parser_exc}"})
-            return
-        headers = tuple((name.lower().encode(), value.encode()) for name, value in response.headers.raw_items())
-        self._see({"handshake": {"subprotocol": handshake.subprotocol, "headers": headers}})
-
-    def _note_answer(self, http: h11.Connection, data: bytes) -> None:
-        """What the bytes of another answer mean."""
-        try:
-            http.receive_data(data)
-            while not isinstance(event := http.next_event(), type):
-                match event:
-                    case h11.Response():
-                        self._see({"head": {"status": event.status_code, "headers": tuple(event.headers)}})
-                    case h11.Data():
-                        self._see({"chunk": bytes(event.data)})
-                    case h11.EndOfMessage():
-                        self._see({"response_end": True})
-        except h11.RemoteProtocolError as error:
-            self._see({"invalid": f"response: {error}"})
-
-    def _frame_reader(self) -> Callable[[bytes], None]:
-        """Takes bytes and notes every frame in them, also behind a Close, where a client would stop reading."""
-        stream = StreamReader()
-        parsing: Generator[None, None, Frame] = Frame.parse(stream.read_exact, mask=False)
-
-        def note(data: bytes) -> None:
-            nonlocal parsing
-            stream.feed_data(data)
-            while True:
-                try:
-                    next(parsing)
-                    return  # the rest of the frame has not come yet
-                except StopIteration as parsed:
-                    self._see(_frame_seen(parsed.value))
-                except WebSocketException as error:  # its head is none that a frame may have
-                    self._see({"invalid": f"frame: {error}"})
-                parsing = Frame.parse(stream.read_exact, mask=False)
-
-        return note
 
     def _see(self, entry: dict[str, Any]) -> None:
         self.seen.append(entry)
@@ -192,25 +124,6 @@ async def settle() -> None:
     """Lets what is ready run, so that an observation too many mostly shows in the act that brought it."""
     for _ in range(5):
         await asyncio.sleep(0)
-
-
-def _frame_seen(frame: Frame) -> dict[str, Any]:
-    """A frame as an observation; `invalid` where a Close or a text in it cannot be decoded."""
-    data = bytes(frame.data)
-    try:
-        frame.check()
-        close = Close.parse(data) if frame.opcode is Opcode.CLOSE and data else None
-        text = data.decode() if frame.opcode is Opcode.TEXT and frame.fin else ""
-    except (WebSocketException, UnicodeDecodeError) as error:
-        return {"invalid": f"frame: {error}"}
-    match frame.opcode:
-        case Opcode.CLOSE:
-            return {"close": {"code": close.code, "reason": close.reason} if close else {}}
-        case Opcode.TEXT if frame.fin:
-            return {"text": text}
-        case Opcode.BINARY if frame.fin:
-            return {"bytes": data}
-    return {frame.opcode.name.lower(): data}
 
 
 def _joined(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

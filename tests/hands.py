@@ -13,13 +13,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import h11
 import pytest
-from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
-from websockets.uri import parse_uri
 
 from tests.ways import Site, serving
+from wslifecycle.conformance.judge import Judge
 from wslifecycle.conformance.peer import PATIENCE, Peer
 from wslifecycle.conformance.scenarios import Act
 from wslifecycle.runtime.options import Options
@@ -58,10 +56,9 @@ class Hand(Peer):
         async with asyncio.timeout(PATIENCE):
             reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
         offer = ClientPerMessageDeflateFactory(client_max_window_bits=None)
-        handshake = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}/"), extensions=[offer])
-        handshake.send_request(handshake.connect())
-        self._writer.writelines(handshake.data_to_send())
-        self._pump = asyncio.create_task(self._read(reader, handshake, h11.Connection(h11.CLIENT)))
+        judge = Judge(f"ws://127.0.0.1:{port}/", extensions=[offer])
+        self._writer.write(judge.request)
+        self._pump = asyncio.create_task(self._read(reader, judge))
 
     def write(self, *pieces: bytes) -> None:
         """Sends bytes as they are."""

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from wslifecycle.conformance import peer, sansio, sockets
+from wslifecycle.conformance import judge, peer, sansio, sockets
 from wslifecycle.conformance.scenarios import OBSERVATIONS, STIMULI, VIOLATIONS, load_scenarios, read
 from wslifecycle.runtime.codec import Kind, WsprotoCodec
 from wslifecycle.runtime.handshake import Fields, Handshake
@@ -117,7 +117,7 @@ def test_the_peer_sees_what_no_server_may_do(monkeypatch: pytest.MonkeyPatch, ki
 
 def test_a_peer_that_fails_itself_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "PATIENCE", 0.2)
-    monkeypatch.setattr(peer, "_frame_seen", lambda frame: dict[str, str]()["a fault of ours"])
+    monkeypatch.setattr(judge, "_frame_seen", lambda frame: dict[str, str]()["a fault of ours"])
     with pytest.raises(KeyError, match="a fault of ours"):
         asyncio.run(sockets.run(SCENARIOS["echo"]))
 
