@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 from wslifecycle.statemachine.flatten import Answer, Flat
@@ -270,6 +271,8 @@ class Step:
     marks: frozenset[str] = frozenset()
     action: str = ""
     """How it came about, where that is not the event itself: `gives`, `late`, ..."""
+    moved: bool | None = None
+    """Whether it moved the machine; None: it did if the states differ."""
 
 
 def _of_step(term: Term) -> str:
@@ -284,10 +287,11 @@ def _of_step(term: Term) -> str:
             return f"{term.name!r} in step.marks"
         case Kind.WORD:
             if term.name == "moved":
-                return "(step.before != step.after)"
+                return "(step.before != step.after if step.moved is None else step.moved)"
             return "step.refused" if term.name == "refused" else f"step.refused == {term.name!r}"
 
 
+@lru_cache(maxsize=1024)
 def judge(expression: Expression) -> Callable[[Step], bool]:
     """A function that says whether an expression holds of a step."""
     made: Callable[[Step], bool] = eval(f"lambda step: bool({write(expression, _of_step)})")
@@ -299,8 +303,14 @@ class Monitor:
 
     __slots__ = ("_first", "_form", "_second", "property", "seen")
 
-    def __init__(self, declared: Property, known: Mapping[Kind, set[str]] | None = None) -> None:
-        parsed = parse(declared.holds, known)
+    def __init__(
+        self,
+        declared: Property,
+        known: Mapping[Kind, set[str]] | None = None,
+        *,
+        parsed: Parsed | None = None,
+    ) -> None:
+        parsed = parsed or parse(declared.holds, known)
         self.property = declared
         self.seen = False
         self._form = parsed.form
@@ -331,6 +341,7 @@ def step_of(flat: Flat, answer: Answer) -> Step:
         terms(flat, answer.target),
         frozenset(call.effect for call in answer.effects),
         str(answer.refusal or ""),
+        moved=answer.moves,
     )
 
 

@@ -8,6 +8,7 @@ twice: a program that does not do the same on the same schedule depends on somet
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -33,6 +34,10 @@ Program: TypeAlias = Callable[[ScheduledLoop], Coroutine[Any, Any, object]]
 
 class Leaked(AssertionError):
     """Tasks were left when the program had ended."""
+
+
+class Cancelled(AssertionError):
+    """The program's own task was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,7 @@ def search(
             failure = _explained(program, run, tried, limit, shrinks=not isinstance(scheduler, Fifo | Dfs))
             break
         scheduler.end(run.schedule)
-    complete = isinstance(scheduler, Dfs) and failure is None and (scheduler.complete or not scheduler.begin())
+    complete = isinstance(scheduler, Dfs) and failure is None and scheduler.complete
     return Explored(tried, complete, time.perf_counter() - began, failure)
 
 
@@ -138,15 +143,19 @@ def attempt(program: Program, scheduler: Scheduler, level: Level, limit: int, *,
     try:
         error: Exception | None = None
         try:
-            loop.run(program(loop))
+            with loop.controlled():
+                loop.run_until_complete(program(loop))
         except Undetermined:
             raise
         except Exception as raised:
             error = raised
+        except asyncio.CancelledError as cancelled:
+            error = Cancelled("The program was cancelled.")
+            error.__cause__ = cancelled
         left = loop.tasks()
         if error is None and left:
             error = Leaked(f"When the program had ended, tasks were left: {', '.join(map(_name, left))}.")
-        error = error or next(map(_error, loop.errors), None)
+        error = error or next(map(_error, loop.errors), None) or next(map(_unheard, loop.unheard()), None)
         return Run(loop.schedule, error, tuple(loop.trace or ()))
     finally:
         loop.dispose()
@@ -189,7 +198,7 @@ def _explained(program: Program, run: Run, tried: int, limit: int, *, shrinks: b
             f"The program failed on the schedule {token(level, deviations)} with {run.error!r}, and the second time it "
             "did not. Something that decides what it does is not under control: random numbers, the wall clock, a set."
         ) from run.error
-    return Failure(first.error, first.schedule, first.trace, tried, token(level, deviations))
+    return Failure(first.error, first.schedule, first.trace, tried, first.schedule.token)
 
 
 @dataclass(slots=True)
@@ -211,12 +220,15 @@ def _fewer(deviations: dict[int, int], schedule: Schedule, shrinks: bool) -> Ite
             yield (attempt := _Try(lower))
             deviations = lower if attempt.worked else deviations
     size = len(deviations)
-    while size := size // 2 if size > 1 else 0:
-        numbers = sorted(deviations)
+    while size := size // 2:
+        numbers, again = sorted(deviations), False
         for begin in reversed(range(0, len(numbers), size)):
             gone = set(numbers[begin : begin + size])
             yield (attempt := _Try({number: at for number, at in deviations.items() if number not in gone}))
-            deviations = attempt.deviations if attempt.worked else deviations
+            if attempt.worked:
+                deviations, again = attempt.deviations, True
+        if again and size == 1 < len(deviations):
+            size = 2  # without one, another may not be needed any more
 
 
 def _compare(first: Run, second: Run) -> None:
@@ -226,6 +238,8 @@ def _compare(first: Run, second: Run) -> None:
             raise Undetermined(f"Two runs of the schedule {first.schedule.token} differ: {number}. {one}, then {other}")
     if type(first.error) is not type(second.error):
         raise Undetermined(f"Two runs of {first.schedule.token} end differently: {first.error!r}, {second.error!r}")
+    if first.schedule.choices != second.schedule.choices:
+        raise Undetermined(f"Two runs of {first.schedule.token} are not asked for the same choices.")
 
 
 def _plain(text: str) -> str:
@@ -238,6 +252,10 @@ def _error(context: dict[str, Any]) -> Exception:
         error.add_note(str(context["message"]))
         return error
     return RuntimeError(str(context["message"]))
+
+
+def _unheard(error: BaseException) -> Exception:
+    return _error({"message": "A task raised this, and nobody has asked it for that.", "exception": error})
 
 
 def _name(task: Any) -> str:

@@ -43,6 +43,9 @@ class Loop(Protocol):
     def number(self) -> int:
         """The next number."""
 
+    def began(self, task: asyncio.Task[Any]) -> None:
+        """A task is there."""
+
 
 class Selector(selectors.BaseSelector):
     """What the loop asks for events: it knows what is polled for, and has the loop say what happens."""
@@ -217,6 +220,12 @@ class Task(asyncio.Task[Any]):
     def __init__(self, loop: Loop, coro: Coroutine[Any, Any, Any], *, name: str | None = None, **more: Any) -> None:
         self._serial = loop.number()
         super().__init__(coro, loop=cast(asyncio.AbstractEventLoop, loop), name=name or f"task {self._serial}", **more)
+        loop.began(self)
+
+    def set_name(self, value: object) -> None:
+        """As asyncio's; None, which the loop of Python 3.13 says where no name was given, changes nothing."""
+        if value is not None:
+            super().set_name(value)
 
     def __hash__(self) -> int:
         return self._serial

@@ -22,6 +22,7 @@ import os
 import random
 import selectors
 import time
+import weakref
 from asyncio import selector_events
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
@@ -77,15 +78,17 @@ class ScheduledLoop(_SelectorLoop):
         self.set_debug(False)
         self.schedule = Schedule(level)
         self.errors: list[dict[str, Any]] = []
+        self.lookers: list[Callable[[], None]] = []  # called between two iterations
         self.trace: list[str] | None = [] if traced else None
         self._answer = (scheduler or Fifo()).choose
         self._executed: list[Pending] = []
         self._externals: list[Pending] = []
         self._idle_stops = False
+        self._begun: list[weakref.ref[asyncio.Task[Any]]] = []
         self._left = limit
         self._stops_after = -1
-        self._level = level
-        self._numbers = 0
+        self._level: int = level
+        self._numbers = self._times = 0
         self._scripts: list[Scripted] = []
         self._sockets: dict[int, Near] = {}
         if level is Level.LANES or traced:
@@ -101,7 +104,7 @@ class ScheduledLoop(_SelectorLoop):
         """
         near = Near(len(self._sockets) + 1, room, self._choose_piece)
         self._sockets[near.fileno()] = near
-        return Transport(self, near, factory()), near.far
+        return Transport(self, near, self.call_now(factory)), near.far
 
     def script(self, script: Script, name: str = "the peer") -> None:
         """Has the environment do something step by step, at any time."""
@@ -139,6 +142,8 @@ class ScheduledLoop(_SelectorLoop):
 
     def run_iterations(self, count: int) -> None:
         """Runs so many iterations, as long as anything can happen before the next timer."""
+        if not count:
+            return
         self._stops_after = count
         try:
             self.run_until_idle()
@@ -157,11 +162,12 @@ class ScheduledLoop(_SelectorLoop):
     @contextmanager
     def controlled(self) -> Iterator[None]:
         """Holds still what a program may ask besides the loop, as long as it lasts."""
-        collects, state, source = gc.isenabled(), random.getstate(), random.Random(self._numbers)
+        self._times += 1  # nobody draws the same again the next time
+        collects, state, source = gc.isenabled(), random.getstate(), random.Random(self._times)
         kept = [(os, "urandom"), (random, "_urandom"), (time, "time"), (time, "monotonic")]
         before = [getattr(module, name) for module, name in kept]
         gc.disable()
-        random.seed(self._numbers)
+        random.seed(self._times)
         try:
             for (module, name), instead in zip(kept, [source.randbytes] * 2 + [self.time] * 2, strict=True):
                 setattr(module, name, instead)
@@ -175,7 +181,7 @@ class ScheduledLoop(_SelectorLoop):
 
     def dispose(self) -> None:
         """Ends what is left of a run, as well as it lets itself be ended, and closes the loop."""
-        self._answer, self._left = Fifo().choose, 1000
+        self._level, self._left = -1, 1000  # nothing of this is a choice of the run
         self._scripts.clear()
         for transport in list(self._transports.values()):
             if transport.get_protocol() is not None:  # it is not gone yet
@@ -216,7 +222,12 @@ class ScheduledLoop(_SelectorLoop):
             raise Stuck(f"The run does not end. Time is at {self._time - BEGIN:g} s, and {self._waiting()}.")
         events: list[tuple[selectors.SelectorKey, int]] = []
         self._stops_after -= 1
-        landed, taken = timeout == 0, set[Hashable]()
+        for look in self.lookers:
+            look()
+        if self._level < Level.LATENCY:
+            while self._externals:
+                self._externals[0].step()
+        landed, late, taken = bool(self._ready) or timeout == 0, False, set[Hashable]()
         while not self._stopping:
             sources = self._sources()
             options = [source for source in sources if _place(source) not in taken]
@@ -224,7 +235,7 @@ class ScheduledLoop(_SelectorLoop):
                 self._wait()
                 break
             if landed:
-                options.append(_ENOUGH)
+                options.insert(0 if late else len(options), _ENOUGH)
             options += [source for source in sources if isinstance(source, Scripted) and source in taken]
             if self._scheduled and not self._idle_stops and (when := self._next_timer()) is not None:
                 options.append(_TIMER)
@@ -235,7 +246,7 @@ class ScheduledLoop(_SelectorLoop):
             taken.add(_place(chosen))
             self.note(_label(chosen))
             if chosen is _TIMER:
-                self._time = cast(float, when)
+                self._time, late = cast(float, when), True
             elif isinstance(chosen, tuple):
                 events.append((self._polled[chosen[0]], chosen[1]))
             else:
@@ -254,13 +265,7 @@ class ScheduledLoop(_SelectorLoop):
                 found += [(fd, READ | WRITE), (fd, READ), (fd, WRITE)]
             elif reads or writes:
                 found.append((fd, READ if reads else WRITE))
-        found += self._executed
-        if self._level >= Level.LATENCY:
-            found += self._externals
-        else:
-            while self._externals:
-                self._externals[0].step()
-        return found
+        return [*found, *self._executed, *self._externals]
 
     def _wait(self) -> None:
         """Nothing can happen now: lets time go on to the next timer, if the run is to go on."""
@@ -283,9 +288,39 @@ class ScheduledLoop(_SelectorLoop):
 
     # ---------------------------------------------------------------------------------------- what a loop has
 
+    def fail(self, error: BaseException) -> None:
+        """Keeps an error that nobody else is told of."""
+        self.errors.append({"message": "failed", "exception": error})
+
+    def call_now(self, act: Callable[[], T]) -> T:
+        """Calls something now, in the running loop or as if it ran."""
+        if self.is_running():
+            return act()
+        asyncio._set_running_loop(self)
+        try:
+            with self.controlled():
+                return act()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def next_timer(self) -> float | None:
+        """Seconds until the next timer; None: there is none."""
+        when = self._next_timer()
+        return None if when is None else when - self._time
+
     def tasks(self) -> list[asyncio.Task[Any]]:
         """The tasks that are not done, the oldest first."""
         return sorted(asyncio.all_tasks(self), key=hash)
+
+    def began(self, task: asyncio.Task[Any]) -> None:
+        """A task is there."""
+        self._begun.append(weakref.ref(task))
+
+    def unheard(self) -> list[BaseException]:
+        """What tasks have raised that nobody has asked them for, as far as they are not gone: those are in `errors`."""
+        alive = (task for ref in self._begun if (task := ref()) is not None)
+        # whoever calls exception() has heard of it
+        return [task._exception for task in alive if task._log_traceback and task._exception is not None]
 
     def number(self) -> int:
         """The next number of whatever has to be told apart in the same way in each run."""
@@ -332,7 +367,8 @@ class ScheduledLoop(_SelectorLoop):
     create_connection = create_unix_server = create_unix_connection = create_server
     create_datagram_endpoint = connect_read_pipe = connect_write_pipe = create_server
     subprocess_exec = subprocess_shell = getaddrinfo = getnameinfo = create_server
-    sock_recv = sock_sendall = sock_connect = sock_accept = create_server
+    sock_recv = sock_recv_into = sock_recvfrom = sock_recvfrom_into = sock_connect = sock_accept = create_server
+    sock_sendall = sock_sendto = sock_sendfile = sendfile = connect_accepted_socket = create_server
 
     def _make_self_pipe(self) -> None:
         """Nobody calls from another thread."""
@@ -380,5 +416,7 @@ def _label(source: Hashable) -> str:
 
 def _place_of(task: asyncio.Task[Any]) -> str:
     """The innermost frame of a task that is suspended."""
-    frames = task.get_stack(limit=None)
-    return f"{frames[-1].f_code.co_qualname}, line {frames[-1].f_lineno}" if frames else "nothing"
+    frame, awaits = None, cast(Any, task.get_coro())
+    while (inner := getattr(awaits, "cr_frame", None)) is not None:
+        frame, awaits = inner, awaits.cr_await
+    return "nothing" if frame is None else f"{frame.f_code.co_qualname}, line {frame.f_lineno}"

@@ -66,16 +66,17 @@ def token(level: Level, deviations: Mapping[int, int]) -> str:
     return ",".join((f"L{level:d}", *(f"{number}:{chosen}" for number, chosen in sorted(deviations.items()))))
 
 
-_TOKEN = re.compile(r"L(?P<level>[012])(?P<rest>(,\d{1,9}:\d{1,9})*)")
+_TOKEN = re.compile(r"L(?P<level>[012])(?P<rest>(,[0-9]{1,9}:[0-9]{1,9})*)")
 
 
 def read_token(text: str) -> tuple[Level, dict[int, int]]:
     """The level and the deviations of a token. Raises `ValueError` where it is none."""
     match = _TOKEN.fullmatch(text.strip())
-    if match is None:
+    pairs = [pair.split(":") for pair in match["rest"].split(",")[1:]] if match else []
+    deviations = {int(number): int(chosen) for number, chosen in pairs}
+    if match is None or len(deviations) < len(pairs):
         raise ValueError(f"{text!r} is no token of a schedule. One looks like this: L0,5:1,17:2")
-    pairs = (pair.split(":") for pair in match["rest"].split(",")[1:])
-    return Level(int(match["level"])), {int(number): int(chosen) for number, chosen in pairs}
+    return Level(int(match["level"])), deviations
 
 
 class Scheduler(Protocol):
@@ -162,13 +163,14 @@ class Pct:
         self._random = random.Random(seed)
         self._changes: set[int] = set()
         self._depth = depth
-        self._length = 32
+        self._length = 0
         self._number = 0
         self._priorities: dict[Hashable, float] = {}
 
     def begin(self) -> bool:
         """There is always one more."""
-        self._changes = {self._random.randrange(self._length) for _ in range(self._depth - 1)}
+        length = self._length or 32
+        self._changes = {self._random.randrange(length) for _ in range(self._depth - 1)}
         self._number = 0
         self._priorities = {}
         return True
@@ -199,18 +201,14 @@ class Dfs:
     def __init__(self, bound: int | None = 2) -> None:
         self.bound = bound
         self.complete = False
-        self._next: Iterator[dict[int, int]] = iter(({},))
+        self._next: Iterator[dict[int, int]] = iter(())
         self._runs: deque[tuple[dict[int, int], list[Choice]]] = deque()
         self._number = -1
         self._deviations: dict[int, int] = {}
 
     def begin(self) -> bool:
-        """The next schedule, if there is one."""
+        """The next schedule, if there is one; the same again if the last run was not ended."""
         self._number = -1
-        while (deviations := next(self._next, None)) is None and self._runs:
-            self._next = _further(*self._runs.popleft())
-        self._deviations = deviations or {}
-        self.complete = deviations is None
         return not self.complete
 
     def choose(self, options: Sequence[Hashable]) -> int:
@@ -231,6 +229,9 @@ class Dfs:
                 )
         if self.bound is None or len(self._deviations) < self.bound:
             self._runs.append((self._deviations, schedule.choices))
+        while (deviations := next(self._next, None)) is None and self._runs:
+            self._next = _further(*self._runs.popleft())
+        self._deviations, self.complete = deviations or {}, deviations is None
 
 
 def _further(deviations: dict[int, int], choices: list[Choice]) -> Iterator[dict[int, int]]:

@@ -7,6 +7,7 @@ that is closed with something unread is a reset. Nothing is ever real: no file d
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -29,7 +30,7 @@ class Near:
         self.taken = 0
         """How many bytes of the far end were read here."""
         self.on_read: Callable[[int], None] | None = None
-        """Called with `taken` after each read, before the transport tells its protocol."""
+        """Called with `taken` after each read, also of the end, before the transport tells its protocol."""
         self._choose = choose
         self._number = number
 
@@ -49,11 +50,13 @@ class Near:
     def recv(self, size: int) -> bytes:
         """What has arrived, b"" at the end. In which pieces it has arrived is chosen; the stock order: all of it."""
         if not self.arrived:
-            if self.far.gone:
+            if self.far.broken:
                 raise ConnectionResetError("Connection reset by peer")
-            if self.far.ended:
-                return b""
-            raise BlockingIOError
+            if not self.far.ended:
+                raise BlockingIOError
+            if self.on_read is not None:
+                self.on_read(self.taken)
+            return b""  # even if a reset has come after the end
         options = self._cuts(size)
         cut = options[self._choose(options) if len(options) > 1 else 0]
         if cut == 0:
@@ -87,11 +90,13 @@ class Near:
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Takes as much as there is room for. How much room there is, is chosen; the stock order: all that there is."""
+        if self.far.broken:
+            raise ConnectionResetError("Connection reset by peer")
         if self.far.gone:
             raise BrokenPipeError("Broken pipe")
         if self.far.closed:
             self.far.gone = True  # its answer is a reset
-            return len(data)
+            return min(len(data), self.room)
         free = min(self.room - len(self.sent), len(data))
         options = [cut for cut in dict.fromkeys((free, free // 2, 0)) if cut or self.sent]
         size = options[self._choose(options) if len(options) > 1 else 0] if options else 0
@@ -105,7 +110,9 @@ class Near:
         return self.send(b"".join(buffers))
 
     def shutdown(self, how: int) -> None:
-        """Ends this side."""
+        """Ends this side. Raises `OSError` if the connection is lost, whether or not that was noticed here."""
+        if self.far.gone:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
         self.far.told_end = True
 
     def close(self) -> None:
@@ -142,6 +149,8 @@ class Far:
 
     def __init__(self, near: Near) -> None:
         self._near = near
+        self.broken = False
+        """The peer has reset the connection and had not ended its side before."""
         self.closed = False
         """The peer has closed its socket: it reads nothing more."""
         self.ended = False
@@ -154,6 +163,10 @@ class Far:
         """The server has reset the connection."""
         self.written = 0
         """How many bytes were written."""
+
+    def watch(self, on_read: Callable[[int], None]) -> None:
+        """Has it told how much the server has read, after each read and once more at the end."""
+        self._near.on_read = on_read
 
     @property
     def unread(self) -> int:
@@ -192,5 +205,6 @@ class Far:
 
     def reset(self) -> None:
         """Drops the connection by a reset."""
+        self.broken = not self.ended
         self.ended = self.closed = self.gone = True
         self._near.sent.clear()

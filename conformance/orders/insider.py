@@ -1,0 +1,258 @@
+"""A witness of our own runtime, which hears every answer of its machine as well.
+
+Then each step is the machine's, with all its words, and a property may speak of anything. And what is seen from outside
+has to be what the machine said: the effects that the transport shows, what `receive()` gives, how `send()` is refused.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from wslifecycle.conformance.orders.witness import (
+    EVENTS,
+    SEEN_EFFECTS,
+    Witness,
+    _Open,
+    event_of,
+    kind_of,
+)
+from wslifecycle.statemachine.flatten import Answer
+from wslifecycle.statemachine.machine import Lifecycle, lifecycle
+from wslifecycle.statemachine.model import Actor
+from wslifecycle.statemachine.model import Kind as Refusal
+from wslifecycle.statemachine.properties import Form, Kind, Parsed, Step, terms, terms_of
+from wslifecycle.statemachine.system import TRANSPORT
+
+Situation = tuple[str, str, int]
+"""A state of the machine, an event, and how many receive() calls waited when it took place."""
+
+MOST = 2
+"""More than so many waiting receive() calls make no other situation."""
+
+
+class Insider(Witness):
+    """`observe` and `on_session` are what the runtime's options take. `machine` decides; `spec` says what is
+    right, if it is another. `situations` has every situation that there was.
+    """
+
+    def __init__(
+        self,
+        machine: Lifecycle | None = None,
+        *,
+        spec: Lifecycle | None = None,
+        spec_version: str = "2.5",
+        extensions: Collection[str] = ("websocket.http.response",),
+        followed: int = 0,
+    ) -> None:
+        super().__init__(spec or machine, spec_version=spec_version, extensions=extensions, followed=followed)
+        self.machine = machine or lifecycle()
+        self.called = True  # from the first moment of its connection
+        self.serves = False
+        """Whether the request is complete: before that there is no lifecycle."""
+        self.situations: set[Situation] = set()
+        self._answer: Answer | None = None
+        self._asked: Answer | None = None  # the first answer since the last send() began
+        self._latest: Answer | None = None
+        self._gifts: deque[Answer] = deque()
+        self._kept = self._given_messages = self._told_messages = 0
+        self._state = next(iter(self.machine.states))
+        self._timers: set[str] = {dict(call.fields)["timer"] for call in self.machine.flat.opening}
+
+    def sees(self, parsed: Parsed) -> bool:
+        """Everything but what only a model knows: what is cancelled in the moment in which it happens anyway."""
+        parts = (parsed.first,) if parsed.second is None else (parsed.first, parsed.second)
+        names = {term.name for part in parts for term in terms_of(part) if term.kind is Kind.EVENT}
+        return parsed.form is not Form.SOMETIMES and not names & {"late", "decodes", "transport_ends"}
+
+    def now(self) -> frozenset[str]:
+        """What holds now, with the machine's state and the timers."""
+        so = super().now() | terms(self.machine.flat, self._state) | {f"timer={timer}" for timer in self._timers}
+        return so if self.receiving > len(self._gifts) else so - {"receiving"}
+
+    @property
+    def unread(self) -> int:
+        """How many messages are kept."""
+        return self._kept
+
+    # ---------------------------------------------------------------------------------------- the machine
+
+    def on_session(self, session: object) -> None:
+        """A session begins."""
+        self.flush()
+        self.serves = True
+
+    def observe(self, answer: Answer) -> None:
+        """The machine has answered."""
+        self.situations.add((answer.source, answer.event, min(self.receiving, MOST)))
+        self.flush()
+        event = self.machine.spec.events[answer.event]
+        action, marks = "", set[str]()
+        before = self.now()
+        if event.actor is Actor.GIVEN and answer.refusal is None:
+            action = "gives"
+            self._gifts.append(answer)
+            if answer.event == "give_message":
+                marks = self._marks(self._given_messages)
+                self._given_messages += 1
+        elif answer.event == "app_send":
+            marks = self._marks(len(self.started))
+        elif answer.event == "peer_message":
+            marks = self._marks(self._told_messages)
+            self._told_messages += 1
+        elif answer.event == "peer_lost" and self.transport in ("ending", "cut"):
+            action = "transport_tells"
+        self._answer = self._latest = answer
+        self._asked = self._asked or answer
+        for timer in self.machine.spec.timers.values():
+            if timer.event == answer.event:
+                self._timers.discard(timer.name)
+        if answer.event == "peer_lost":
+            self.transport = "gone"
+        if answer.event in ("app_return", "app_raise"):
+            self.called = False
+        refused = str(answer.refusal or "")
+        self._open = _Open(answer.event, action, before, marks, refused=refused, moved=answer.moves)
+
+    def begin(self, event: str, action: str = "", *marks: str) -> None:
+        """What the machine is not asked of is a step as it is seen; the rest the machine tells."""
+        if event in ("", "app_asks", "app_cancels", "deadline", "peer_reads"):
+            super().begin(event, action, *marks)
+        else:
+            self.flush()
+
+    def resumes(self, event: str = "") -> None:
+        """Nothing that the machine is not asked of comes of a call that goes on."""
+        self.flush()
+
+    def _take(self, step: Step) -> None:
+        if self.serves:
+            super()._take(step)
+
+    def _judge(self, going: _Open) -> None:
+        answer, self._answer = self._answer, None
+        if answer is None:
+            if self.serves and (bad := set(going.effects) - {"send_pong"}) and going.event != "deadline":
+                self.found("obeys", "", f"{', '.join(sorted(bad))} was seen, and the machine was not asked")
+            return
+        said = [call.effect for call in answer.effects]
+        seen = [effect for effect in going.effects if effect != "send_pong"]
+        wanted = [effect for effect in said if effect in SEEN_EFFECTS and effect != "send_pong"]
+        going.effects = [*said, *seen]
+        if seen != wanted and not self._excused(seen, wanted):
+            text = f"at {answer.event} the machine said {wanted or 'nothing'}, and {seen or 'nothing'} was seen"
+            self.found("obeys", answer.rule, text)
+        for effect in wanted if self.failed else ():
+            self._as_said(effect)
+        self._state = answer.target
+        self._kept += said.count("keep_message") - said.count("take_message")
+        for call in answer.effects:
+            if call.effect == "start_timer":
+                self._timers.add(dict(call.fields)["timer"])
+            elif call.effect == "cancel_timer":
+                self._timers.discard(dict(call.fields)["timer"])
+
+    def _as_said(self, effect: str) -> None:
+        """What a transport that has failed cannot show any more has happened, as far as anybody here can know."""
+        match effect:
+            case "complete_handshake":
+                self.upgraded = True
+            case "send_response" | "send_head":
+                self.responded = True
+            case "send_close":
+                self.close_sent = True
+            case "end_transport":
+                self.transport = max(self.transport, "ending", key=TRANSPORT.index)
+            case "abort_transport":
+                self.transport = max(self.transport, "cut", key=TRANSPORT.index)
+
+    def _excused(self, seen: list[str], wanted: list[str]) -> bool:
+        """Whether it is no fault that some effects were not seen.
+
+        A transport that fails takes no bytes and tells of its end only later, one that ends already ends no second
+        time, and an empty piece of a body is nothing.
+        """
+        missing = [effect for effect in wanted if effect not in seen]
+        return [effect for effect in wanted if effect in seen] == seen and all(
+            effect == "send_body" or self.failed or (self.transport == "gone" and effect.endswith("_transport"))
+            for effect in missing
+        )
+
+    # ---------------------------------------------------------------------------------------- what it has to match
+
+    def returns(self, error: BaseException | None) -> None:
+        """The app's callable ends, of which the machine will tell."""
+
+    def transported(self, what: str, data: bytes) -> None:
+        """What a `Transport` tells; of its end the machine will tell."""
+        if what != "lost":
+            super().transported(what, data)
+
+    def sends(self, message: object) -> None:
+        """The app calls send()."""
+        self.flush()
+        self._asked = None
+
+    def accepted(self, message: object) -> None:
+        """A send() was not refused."""
+        event = event_of(message)
+        if event and (self._asked is None or self._asked.event != event or self._asked.refusal is not None):
+            text = f"send() took {event}, and the machine said {self._said(self._asked)}"
+            self.found("obeys", "C41", text)
+        super().accepted(message)
+
+    def sent(self, message: object, error: BaseException | None = None, *, first: bool = True) -> None:
+        """A send() returns or raises."""
+        if error is None:
+            if first:
+                self.accepted(message)
+            return
+        asked = self._asked if first else self._latest
+        if first and asked is None and kind_of(error) == "violation":
+            return  # its shape is wrong
+        if asked is None or kind_of(error) != str(asked.refusal or ""):
+            self.found("obeys", "C41", f"send() raised {error!r}, and the machine said {self._said(asked)}")
+
+    def asks(self) -> int:
+        """The app calls receive()."""
+        self.begin("app_asks")
+        self.receiving += 1
+        return 1
+
+    def gives(self, message: Mapping[str, Any], counts: int = 1) -> None:
+        """A receive() is answered."""
+        super().gives(message, counts)
+        gift = self._gifts.popleft() if self._gifts else None
+        if gift is None or gift.event != EVENTS.get(str(message.get("type"))):
+            self.found("obeys", "R20", f"receive() gave {message!r}, and the machine said {self._said(gift)}")
+
+    def cancels(self, counts: int = 1) -> None:
+        """A receive() is cancelled. A repeated disconnect that it waited to give is given to nobody."""
+        super().cancels(counts)
+        while len(self._gifts) > self.receiving and self._gifts[-1].event == "give_disconnect":
+            self._gifts.pop()
+
+    def idle(self) -> None:
+        """Nothing more can happen by itself now: nothing that is due may be kept from a receive() that waits."""
+        super().idle()
+        due = self.machine.due[self.case][self._state]
+        if self.receiving and not self._gifts and due.refusal is not Refusal.NOT_DUE:
+            self.found("wakes_up", "R28", f"a receive() waits, and {due.event} is due in {self._state}")
+
+    def _able(self) -> frozenset[str]:
+        """A repeated disconnect that is given at a pace (C6) holds up those behind it."""
+        return super()._able() - ({"gives"} if self._gifts else set())
+
+    @property
+    def case(self) -> int:
+        """The facts of the machine that hold now, as bits."""
+        flat = self.machine.flat
+        fixed = sum(flat.bits[name] for name in self._fixed)
+        return fixed | (flat.waiting if self._kept else 0)
+
+    @staticmethod
+    def _said(answer: Answer | None) -> str:
+        if answer is None:
+            return "nothing"
+        return f"{answer.event}{f', refused as {answer.refusal}' if answer.refusal else ''}"
