@@ -13,6 +13,7 @@ import contextvars
 import gc
 import os
 import random
+import re
 import secrets
 import socket
 import struct
@@ -20,6 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any, cast
@@ -55,6 +57,11 @@ def run(main: Callable[[], Coroutine[Any, Any, Any]], *, level: Level = Level.EN
         return loop.run(main())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - as an app would that knows of nothing but the time
+        await asyncio.sleep(0.1)
+
+
 class Heard(asyncio.Protocol):
     """What a protocol is told. `keeps`: whether the connection stays open when the peer has ended its side."""
 
@@ -75,6 +82,10 @@ class Heard(asyncio.Protocol):
     def lost(self) -> object:
         """The class of the error that the connection was lost with, None for none; "" if it is not lost."""
         return dict(self.calls).get("lost", "")
+
+    @property
+    def is_lost(self) -> bool:
+        return self.lost != ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(Transport, transport)
@@ -135,7 +146,7 @@ def test_call_soon_is_first_in_first_out_on_every_schedule() -> None:
 
         async def task(name: str) -> None:
             for number in range(3):
-                log.append((name, number))
+                log.append(f"{name}{number}")
                 loop.call_soon(log.append, next(numbers))
                 await asyncio.sleep(0)
 
@@ -145,11 +156,7 @@ def test_call_soon_is_first_in_first_out_on_every_schedule() -> None:
             called = [entry for entry in log if isinstance(entry, int)]
             assert called == sorted(called)
             for name in "ab":
-                assert [number for one, number in filter(lambda e: isinstance(e, tuple), log) if one == name] == [
-                    0,
-                    1,
-                    2,
-                ]
+                assert [f"{name}{number}" for number in range(3)] == [entry for entry in log if str(entry)[0] == name]
             orders.add(tuple(log))
 
         numbers = iter(range(99))
@@ -168,7 +175,7 @@ def test_done_callbacks_are_called_in_the_order_in_which_they_were_added() -> No
             called = list[int]()
             futures = [loop.create_future() for _ in range(2)]
             for number in range(6):
-                futures[number % 2].add_done_callback(lambda future, number=number: called.append(number))
+                futures[number % 2].add_done_callback(partial(lambda number, future: called.append(number), number))
             other = asyncio.create_task(asyncio.sleep(0))
             futures[1].set_result(None)
             futures[0].set_result(None)
@@ -251,17 +258,15 @@ def steps_of(seed: int) -> Callable[[list[str]], Coroutine[Any, Any, None]]:
 def test_the_stock_order_is_that_of_the_stock_loop(level: Level) -> None:
     for seed in range(100):
         ours, stock = list[str](), list[str]()
-        run(lambda log=ours, seed=seed: steps_of(seed)(log), level=level)
+        run(partial(steps_of(seed), ours), level=level)
         asyncio.run(steps_of(seed)(stock))
         assert ours == stock
 
 
 def test_what_asyncio_has_of_tasks_is_deterministic() -> None:
     for seed in range(20):
-        schedules = deterministic(
-            lambda loop, seed=seed: steps_of(seed)(list[str]()), Random(seed), level=Level.LANES, schedules=5
-        )
-        assert schedules == 5
+        body = steps_of(seed)
+        assert deterministic(lambda loop: body([]), Random(seed), level=Level.LANES, schedules=5) == 5  # noqa: B023
 
 
 def test_lanes_keep_the_order_of_each_task_and_nothing_else() -> None:
@@ -646,17 +651,17 @@ def test_a_run_in_which_nothing_can_happen_says_what_its_tasks_wait_for() -> Non
     text = str(raised.value)
     assert text.startswith("Nothing can happen any more, and task 1 waits in ")
     assert "main, line" in text
-    assert "; the other waits in Event.wait, line" in text  # the innermost frame
+    assert re.search(r"; the other waits in .*inner, line [0-9]+ > Event.wait, line [0-9]+\.$", text)
 
 
 def test_a_run_without_an_end_is_stopped() -> None:
     async def main() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - this is the fault
             await asyncio.sleep(1)
 
     with (
         looping(limit=100) as loop,
-        pytest.raises(Stuck, match=r"does not end. Time is at (49|50|98|99) s, and task 1"),
+        pytest.raises(Stuck, match=r"does not end. Time is at 50 s, and task 1"),
     ):
         loop.run(main())
 
@@ -778,7 +783,7 @@ def test_dispose_ends_what_is_left() -> None:
     far = loop.connect(lambda: heard)[1]
     loop.script(iter_forever(far))
     loop.run_in_executor(None, log.append, "never")
-    tasks = [loop.create_task(coro, name=coro.__name__) for coro in (goes(), stays())]
+    tasks = [loop.create_task(act(), name=act.__name__) for act in (goes, stays)]
     loop.run_iterations(3)
     assert [task.get_name() for task in loop.tasks()] == ["goes", "stays"]
     before = loop.schedule.token, len(loop.schedule.choices)
@@ -841,16 +846,13 @@ def talk(ends: str, outcomes: set[str], room: int = 4) -> Callable[[ScheduledLoo
         async def main() -> None:
             transport.set_write_buffer_limits(high=4, low=2)
             loop.script(peer())
-            while not heard.data and heard.lost == "":
-                await asyncio.sleep(0.1)
+            await until(lambda: bool(heard.data) or heard.is_lost)
             transport.write(answer[:7])
             transport.write(answer[7:])
             await asyncio.sleep(0.1)
             transport.close()
-            while heard.lost == "":
-                await asyncio.sleep(0.1)
-            while ends == "end" and not far.at_end:
-                await asyncio.sleep(0.1)
+            await until(lambda: heard.is_lost)
+            await until(lambda: ends != "end" or far.at_end)
             legal(heard.calls)
             assert b"abcdef".startswith(heard.data)
             assert answer.startswith(bytes(got))
@@ -886,8 +888,7 @@ def test_bytes_come_in_any_pieces_and_in_their_order(level: Level) -> None:
             for piece in (b"abcd", b"ef", b"g"):
                 far.write(piece)
             far.write_eof()
-            while heard.lost == "":
-                await asyncio.sleep(0)
+            await until(lambda: heard.is_lost)
             legal(heard.calls)
             assert heard.data == b"abcdefg"
             cuts.add(tuple(value for name, value in heard.calls if name == "data"))
@@ -985,8 +986,7 @@ def test_a_reset_may_overtake_what_has_arrived() -> None:
             far.write(b"ab")
             far.write(b"cd")
             far.reset()
-            while heard.lost == "":
-                await asyncio.sleep(0)
+            await until(lambda: heard.is_lost)
             found.add((heard.data, heard.lost))
 
         return main()
@@ -1004,7 +1004,7 @@ def test_a_write_after_a_reset_fails(ended: bool) -> None:
         transport.pause_reading()
         far.reset()
         loop.run_until_idle()
-        assert heard.lost == ""
+        assert not heard.is_lost
         transport.write(b"x")
         loop.run_until_idle()
         assert heard.lost is (BrokenPipeError if ended else RESET)
@@ -1343,7 +1343,7 @@ class OnTheKernel(Side):
         loop.set_exception_handler(lambda _, context: self._errors.append(type(context["exception"]).__name__))
         near, self._far = ends_of_a_connection()
         made = loop.run_until_complete(loop.connect_accepted_socket(lambda: self.heard, near))
-        self.transport = cast(asyncio.Transport, made[0])
+        self.transport = made[0]
 
     def peer_write(self, size: int) -> None:
         with contextlib.suppress(ConnectionError):
@@ -1395,7 +1395,7 @@ class OnTheKernel(Side):
 
     def close(self) -> None:
         self._far.close()
-        if self.heard.lost == "":
+        if not self.heard.is_lost:
             self.transport.abort()
         self._turn(0)
         self._turn(0)
@@ -1434,14 +1434,16 @@ def script(text: str) -> list[Op]:
 @example(script("write:1000000 write_eof peer_read"), True)
 @example(script("write:1000000 close peer_read"), True)
 @example(script("pause_reading peer_write:1 write:5 close peer_read"), True)
+@example(script("write_eof pause_reading peer_write:1 close peer_read"), True)
 @example(script("write:1 peer_eof"), False)
 @example(script("write:1000000 peer_eof peer_read"), False)
 def test_a_protocol_is_told_what_it_is_told_on_a_real_connection(ops: list[Op], keeps: bool) -> None:
     """Each operation has its whole effect before the next one, so that what comes of it is determined on both.
 
     What is not determined, and so is not compared: how many bytes fit into a connection that nobody reads (the sizes
-    are such that it does not matter), and how much of that is still there when the server resets it. Nor is anything
-    done while a reset is on its way: on loopback, it is there at once.
+    are such that it does not matter to the server), and how many of these the peer can still read, and what then ends
+    them, once the server has cut them off. Nor is anything done while a reset is on its way: on loopback, it is there
+    at once.
     """
     stock = asyncio.SelectorEventLoop()
     try:
@@ -1455,9 +1457,9 @@ def test_a_protocol_is_told_what_it_is_told_on_a_real_connection(ops: list[Op], 
                     wanted = ours.seen()
                     real.settle_as(wanted)
                     assert real.seen() == wanted, op
-                    assert ours.reset == real.reset
-                    if not (ours.reset and ("write", BIG) in ops):
-                        assert ours.got == real.got
+                    if ("write", BIG) not in ops or ("abort", 0) not in ops:
+                        assert ours.reset == real.reset
+                        assert ours.got == real.got or (ours.reset and ("write", BIG) in ops)
             finally:
                 real.close()
     finally:

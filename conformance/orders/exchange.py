@@ -335,8 +335,11 @@ class Exchange:
         self._does("the server shuts down")
         self.witness.shuts_down()
         shutdown: Callable[[], None] = self.protocol.shutdown  # type: ignore[attr-defined]
-        self.loop.call_now(shutdown)
-        self.witness.resumes()
+        try:
+            self.loop.call_now(shutdown)
+        except Exception as error:
+            self.witness.found("no_error_escapes", "", f"shutdown() raises {error!r}")
+        self._check()
 
     def _tapped(self, what: str, data: bytes) -> None:
         size = f" {len(data)} bytes" if data else ""
@@ -381,23 +384,17 @@ class Exchange:
     def settle(self) -> None:
         """Brings the connection to its end, as a willing app and a reading peer would, and judges what is owed."""
         witness = self.witness
-        self.peer_reads()
         self._write(len(self._line))
-        self.idle()
-        for _ in range(1000):
-            if not self.serves or any(call.name == "receive" for call in self.calls) or witness.told:
-                break
+        self._drain()
+        while self.serves and witness.told is None and not any(call.name == "receive" for call in self.calls):
             self.ask()
-            self.idle()
-            self.peer_reads()
-        self.idle()
+            self._drain()
         if self.called:
             self.end()
-            self.idle()
         elif not self.serves and not self.far.ended:
             self.peer_ends()
         for _ in range(4):
-            self.peer_reads()
+            self._drain()
             self.time(LONG)
         if self.serves and witness.told is None:
             self.ask()
@@ -413,6 +410,12 @@ class Exchange:
         if (when := self.loop.next_timer()) is not None:
             witness.found("no_timer_is_left", "", f"all has ended, and a timer will run out in {when:g} s")
         self._check()
+
+    def _drain(self) -> None:
+        """The peer reads until nothing more comes."""
+        self.idle()
+        while self.peer_reads():
+            self.idle()
 
     # ---------------------------------------------------------------------------------------- the story
 

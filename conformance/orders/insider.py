@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from wslifecycle.conformance.orders.witness import (
+    BY_ITSELF,
     EVENTS,
     SEEN_EFFECTS,
     Witness,
@@ -121,6 +122,13 @@ class Insider(Witness):
             super().begin(event, action, *marks)
         else:
             self.flush()
+
+    def effect(self, name: str) -> None:
+        """An effect was seen."""
+        if self._open is None:
+            super().begin("")
+        assert self._open is not None
+        self._open.effects.append(name)
 
     def resumes(self, event: str = "") -> None:
         """Nothing that the machine is not asked of comes of a call that goes on."""
@@ -241,8 +249,10 @@ class Insider(Witness):
             self.found("wakes_up", "R28", f"a receive() waits, and {due.event} is due in {self._state}")
 
     def _able(self) -> frozenset[str]:
-        """A repeated disconnect that is given at a pace (C6) holds up those behind it."""
-        return super()._able() - ({"gives"} if self._gifts else set())
+        """Ours tells of an end at once, but a repeated disconnect, given at a pace (C6), holds up those behind it."""
+        if self._gifts:
+            return frozenset({"app_waited"})
+        return BY_ITSELF | ({"app_asks"} if self.receiving else set())
 
     @property
     def case(self) -> int:

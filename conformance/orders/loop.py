@@ -415,8 +415,9 @@ def _label(source: Hashable) -> str:
 
 
 def _place_of(task: asyncio.Task[Any]) -> str:
-    """The innermost frame of a task that is suspended."""
-    frame, awaits = None, cast(Any, task.get_coro())
-    while (inner := getattr(awaits, "cr_frame", None)) is not None:
-        frame, awaits = inner, awaits.cr_await
-    return "nothing" if frame is None else f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+    """Where a task is suspended, from its coroutine to what that awaits in the end."""
+    places, awaits = [], cast(Any, task.get_coro())
+    while (frame := getattr(awaits, "cr_frame", None)) is not None:
+        places.append(f"{frame.f_code.co_qualname}, line {frame.f_lineno}")
+        awaits = awaits.cr_await
+    return " > ".join(places) or "nothing"

@@ -117,9 +117,8 @@ class Near:
 
     def close(self) -> None:
         """Closes this end: an orderly end, or a reset where something was not read."""
-        self.far.told_end = True
-        self.far.told_reset |= bool(self.arrived)
-        self.far.gone = True
+        self.far.told_reset = bool(self.arrived) and not self.far.told_end
+        self.far.told_end = self.far.gone = True
 
     def setblocking(self, flag: bool) -> None:
         """Nothing here blocks."""
@@ -160,7 +159,7 @@ class Far:
         self.told_end = False
         """The server has ended its side; it is seen once everything before it is read."""
         self.told_reset = False
-        """The server has reset the connection."""
+        """The server has reset the connection and had not ended its side before: else its end is all that is read."""
         self.written = 0
         """How many bytes were written."""
 

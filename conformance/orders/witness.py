@@ -226,6 +226,8 @@ class Witness:
         """An effect was seen."""
         if self._open is None:
             self.begin(self._resumed)
+        elif self._open.effects:  # one after the other, since order matters
+            self.begin("")
         assert self._open is not None
         self._open.effects.append(name)
 
@@ -461,7 +463,12 @@ class Witness:
                 self._property(watched, f"nothing happens any more, and it is owed since {watched.owed}")
 
     def _able(self) -> frozenset[str]:
-        """The actions that have had their chance when nothing more can happen by itself."""
+        """The actions that have had their chance when nothing more can happen by itself.
+
+        A server may tell of an end only when the transport has ended: until then it owes nothing of it.
+        """
+        if self.transport != "gone" and (self.close_sent or self.transport != "up"):
+            return frozenset()
         return BY_ITSELF | ({"app_asks"} if self.receiving else set())
 
     def ended(self) -> None:

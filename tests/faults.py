@@ -1,0 +1,584 @@
+"""Faults planted in copies of our runtime, for a fuzzer that has to find them.
+
+Each is a mistake that a good programmer makes: a wait in the wrong place, an event that nobody is told of, a timer that
+nobody stops. Those that are `quiet` do not show in a plain conversation in the stock order of asyncio: it takes another
+order, a cancelled call, a slow peer or a shutdown to see them.
+
+`faulty` makes the protocol of a runtime with one of them in it. The copies are modules of their own: whoever imports
+`wslifecycle.runtime.session` gets the true one, also while a faulty one is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+from wslifecycle.runtime.options import Options
+
+PACKAGE = "wslifecycle.runtime"
+MODULES = ("keepalive", "wire", "session", "acceptor")
+"""What is copied, in the order in which they import each other."""
+
+RUNTIME = Path(__file__).parent.parent / "runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One mistake: in `module` stands `new` where `old` should. `says`: what goes wrong for whom.
+
+    `quiet`: a plain conversation in the stock order does not notice it.
+    """
+
+    name: str
+    says: str
+    module: str
+    old: str
+    new: str
+    quiet: bool = True
+
+    def planted(self, text: str) -> str:
+        """The text of the module with the fault in it. Raises `ValueError` if it has no place there, or several."""
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(
+                f"The fault {self.name!r} replaces what stands in {self.module}.py {count} times, not once."
+            )
+        return text.replace(self.old, self.new)
+
+
+class Make(Protocol):
+    """Makes the protocol of one connection, which serves this app. `options` are those of `Options`."""
+
+    def __call__(self, app: Any, *, service_state: Any = None, **options: Any) -> asyncio.Protocol: ...
+
+
+def faulty(fault: Fault | None) -> Make:
+    """A runtime with this fault in it; None: a copy as it should be."""
+    modules = copies(fault)
+    acceptor, service = modules["acceptor"].Acceptor, modules["session"].Service
+
+    def make(app: Any, *, service_state: Any = None, **options: Any) -> asyncio.Protocol:
+        made = acceptor(service(app, Options(**options), state=service_state), set())
+        return cast(asyncio.Protocol, made)
+
+    return make
+
+
+@cache
+def copies(fault: Fault | None) -> Mapping[str, ModuleType]:
+    """The modules, by name, with this fault in one of them."""
+    if fault is not None and fault.module not in MODULES:
+        raise ValueError(f"The fault {fault.name!r} is in {fault.module!r}, which is none of {', '.join(MODULES)}.")
+    sources = {name: source(name, fault) for name in MODULES}
+    made: dict[str, ModuleType] = {}
+    with _restored():
+        for name, text in sources.items():
+            module = ModuleType(f"{PACKAGE}.{name}")
+            # a dataclass asks for its module while it is made, and what comes next imports it
+            sys.modules[module.__name__] = made[name] = module
+            # a name of its own, so that no traceback and no coverage takes its lines for those of the true module
+            place = f"<{name}.py with {fault.name if fault else 'no fault'}>"
+            exec(compile(text, place, "exec", dont_inherit=True), module.__dict__)
+    return made
+
+
+def source(name: str, fault: Fault | None) -> str:
+    """The text of a module, with the fault in it if that is its place."""
+    text = (RUNTIME / f"{name}.py").read_text(encoding="utf-8")
+    return fault.planted(text) if fault is not None and fault.module == name else text
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    """Puts the true modules back, whatever stands in their place inside."""
+    true = {f"{PACKAGE}.{name}": importlib.import_module(f"{PACKAGE}.{name}") for name in MODULES}
+    try:
+        yield
+    finally:
+        sys.modules.update(true)
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+FAULTS: tuple[Fault, ...] = (
+    # -------------------------------------------------------------------------------------------- receive()
+    Fault(
+        "asks_outside_its_turn",
+        "A receive() whose turn comes waits for news first, so it sleeps on what has come already.",
+        "session",
+        """\
+        async with self._turn:
+            while (message := (given := self._connection.app_wants()).message) is None:
+                self._news.clear()
+                await self._news.wait()
+            for effect in given.effects:
+                if isinstance(effect, fx.Pace) and not queued:
+                    await self._pace(effect.seconds)
+            self.carry_out(given.effects)
+            return message
+""",
+        """\
+        while (message := (given := self._connection.app_wants()).message) is None:
+            async with self._turn:
+                self._news.clear()
+                await self._news.wait()
+        for effect in given.effects:
+            if isinstance(effect, fx.Pace) and not queued:
+                await self._pace(effect.seconds)
+        self.carry_out(given.effects)
+        return message
+""",
+    ),
+    Fault(
+        "keeps_its_turn",
+        "A receive() that is cancelled keeps its turn, so every later one waits for ever.",
+        "session",
+        """\
+        async with self._turn:
+            while (message := (given := self._connection.app_wants()).message) is None:
+                self._news.clear()
+                await self._news.wait()
+            for effect in given.effects:
+                if isinstance(effect, fx.Pace) and not queued:
+                    await self._pace(effect.seconds)
+            self.carry_out(given.effects)
+            return message
+""",
+        """\
+        await self._turn.acquire()
+        while (message := (given := self._connection.app_wants()).message) is None:
+            self._news.clear()
+            await self._news.wait()
+        for effect in given.effects:
+            if isinstance(effect, fx.Pace) and not queued:
+                await self._pace(effect.seconds)
+        self.carry_out(given.effects)
+        self._turn.release()
+        return message
+""",
+    ),
+    Fault(
+        "turn_of_its_own",
+        "Every receive() takes a lock of its own, so a later call may be answered before an earlier one.",
+        "session",
+        "        async with self._turn:\n",
+        "        async with asyncio.Lock():\n",
+    ),
+    Fault(
+        "yields_before_it_gives",
+        "A message is taken and then a turn of the loop awaited: a receive() that is cancelled there loses it.",
+        "session",
+        "            self.carry_out(given.effects)\n            return message\n",
+        "            self.carry_out(given.effects)\n            await asyncio.sleep(0)  # others may go on\n"
+        "            return message\n",
+    ),
+    Fault(
+        "shielded_receive",
+        "What a cancelled receive() has begun goes on unseen, takes the next message and drops it.",
+        "session",
+        """\
+            while (message := (given := self._connection.app_wants()).message) is None:
+                self._news.clear()
+                await self._news.wait()
+            for effect""",
+        """\
+
+            async def due() -> Any:
+                while (given := self._connection.app_wants()).message is None:
+                    self._news.clear()
+                    await self._news.wait()
+                return given
+
+            given = await asyncio.shield(asyncio.ensure_future(due()))  # so that nothing is lost half way
+            message = given.message
+            for effect""",
+    ),
+    Fault(
+        "cancel_undoes",
+        "A receive() that is cancelled puts back the state that it found, and undoes what has happened since.",
+        "session",
+        """\
+                self._news.clear()
+                await self._news.wait()
+""",
+        """\
+                self._news.clear()
+                found = self._connection.state
+                try:
+                    await self._news.wait()
+                except asyncio.CancelledError:
+                    self._connection.state = found  # as if it had never been called
+                    raise
+""",
+    ),
+    Fault(
+        "connect_again",
+        "As long as the app has not answered the handshake, each receive() gives it websocket.connect.",
+        "session",
+        "                self._news.clear()\n",
+        '                if self._connection.state.startswith("handshake"):\n'
+        '                    return {"type": "websocket.connect"}\n'
+        "                self._news.clear()\n",
+    ),
+    Fault(
+        "news_for_one",
+        "The first disconnect is news, its repeats are not: of several receive() that wait only one is told.",
+        "session",
+        "            for effect in given.effects:\n                if isinstance(effect, fx.Pace) and not queued:\n",
+        "            if queued and given.effects and isinstance(given.effects[0], fx.Pace):\n"
+        "                self._news.clear()\n"
+        "                await self._news.wait()\n"
+        "            for effect in given.effects:\n                if isinstance(effect, fx.Pace) and not queued:\n",
+    ),
+    Fault(
+        "unpaced",
+        "When the last repeat was given is not kept, so an app that ignores the disconnect eats a core.",
+        "session",
+        "        await asyncio.sleep(max(0, self._paced + seconds - loop.time()))\n        self._paced = loop.time()\n",
+        "        await asyncio.sleep(max(0, self._paced + seconds - loop.time()))\n",
+    ),
+    # -------------------------------------------------------------------------------------------- news
+    Fault(
+        "shutdown_is_no_news",
+        "A receive() that waits is not told of the shutdown before the peer answers to it.",
+        "session",
+        "        self.happened(self._connection.shutdown())\n",
+        "        self.carry_out(self._connection.shutdown())\n",
+    ),
+    Fault(
+        "timeout_is_no_news",
+        "A receive() that waits is not told that the peer is silent before the transport is gone.",
+        "session",
+        "        self.happened(self._connection.timed_out(timer))\n",
+        "        self.carry_out(self._connection.timed_out(timer))\n",
+    ),
+    Fault(
+        "violation_is_no_news",
+        "A receive() that waits is not told that the peer broke the protocol before the transport is gone.",
+        "session",
+        "                self.happened(self._connection.peer_violated(code))\n",
+        "                self.carry_out(self._connection.peer_violated(code))\n",
+    ),
+    Fault(
+        "return_is_no_news",
+        "A background task of the app that waits in receive() is not told when the app returns.",
+        "session",
+        "        effects = self._connection.app_returned()\n        self.happened(effects)\n",
+        "        effects = self._connection.app_returned()\n        self.carry_out(effects)\n",
+    ),
+    Fault(
+        "loss_is_no_news",
+        "A receive() that waits when the peer resets the connection waits for ever.",
+        "session",
+        "            self.happened(self._connection.peer_lost())\n",
+        "            self.carry_out(self._connection.peer_lost())\n",
+    ),
+    # -------------------------------------------------------------------------------------------- send()
+    Fault(
+        "waits_before_it_decides",
+        "A send() waits for the transport before it does anything: behind a slow peer an app cannot even close.",
+        "session",
+        "        effects = self._connection.app_sent(message)\n",
+        "        await self._goes_on.wait()\n        effects = self._connection.app_sent(message)\n",
+    ),
+    Fault(
+        "waits_before_it_writes",
+        "A message is judged, waits for the transport, and is written then, be it behind the Close.",
+        "session",
+        "        effects = self._connection.app_sent(message)\n        self.happened(effects)\n",
+        "        effects = self._connection.app_sent(message)\n"
+        "        if not any(isinstance(effect, _LAST) for effect in effects):\n"
+        "            await self._goes_on.wait()\n"
+        "        self.happened(effects)\n",
+    ),
+    Fault(
+        "yields_before_it_writes",
+        "A turn of the loop lies between what is decided and what is written, and anything may happen in it.",
+        "session",
+        "        effects = self._connection.app_sent(message)\n        self.happened(effects)\n",
+        "        effects = self._connection.app_sent(message)\n"
+        "        await asyncio.sleep(0)  # a loop of send() lets others go on\n"
+        "        self.happened(effects)\n",
+    ),
+    Fault(
+        "waits_for_the_transport_only",
+        "A send() that waits for a transport which ends instead waits for ever.",
+        "session",
+        "        await self._goes_on.wait()\n",
+        "        await self._drained.wait()\n",
+    ),
+    Fault(
+        "end_holds_send",
+        "When the peer ends its side, a send() that waits is not told as long as the transport flushes.",
+        "session",
+        "        self._pong = None\n        self._goes_on.set()\n        match effect:\n",
+        "        self._pong = None\n        match effect:\n",
+    ),
+    Fault(
+        "close_holds_send",
+        "When the app closes, a send() that waits is not told before the peer has answered.",
+        "session",
+        "                self._goes_on.set()  # whoever waits in send() is told that it is over\n",
+        "",
+    ),
+    Fault(
+        "waited_in_vain",
+        "A send() that waited when the connection ended returns as if its message had gone out.",
+        "session",
+        "        if not self._connection.app_waited():\n"
+        "            await asyncio.get_running_loop().create_future()  # for ever, as the profile has it\n",
+        "",
+    ),
+    Fault(
+        "never_goes_on",
+        "A send() that waits does not go on when the peer has read everything.",
+        "session",
+        "        self._flush_pong()\n        self._goes_on.set()\n\n",
+        "        self._flush_pong()\n\n",
+    ),
+    Fault(
+        "writes_if_it_reads",
+        "If reading is paused when the transport takes more again, a send() that waits is forgotten.",
+        "session",
+        "        self._flush_pong()\n        self._goes_on.set()\n\n",
+        "        self._flush_pong()\n        if self._reads.is_set():\n            self._goes_on.set()\n\n",
+    ),
+    Fault(
+        "silent_when_closing",
+        "Behind the end every send() returns as if nothing were wrong, an accept after a loss, too.",
+        "session",
+        "        effects = self._connection.app_sent(message)\n",
+        "        if self._transport.is_closing():\n            return  # nobody is there\n"
+        "        effects = self._connection.app_sent(message)\n",
+    ),
+    Fault(
+        "own_close_waits",
+        "A close() whose frame fills the transport waits, and is then told that the connection has ended.",
+        "session",
+        "_LAST = (fx.SendClose, fx.EndTransport)\n",
+        "_LAST = (fx.EndTransport,)\n",
+    ),
+    # -------------------------------------------------------------------------------------------- the peer's bytes
+    Fault(
+        "rest_lost",
+        "What the peer sends in one segment with its request is dropped.",
+        "session",
+        "        self.data_received(request.rest)\n        return self._task\n",
+        "        return self._task\n",
+    ),
+    Fault(
+        "held_a_turn_later",
+        "What came before the accept is decoded a turn later, behind what comes meanwhile.",
+        "session",
+        "            self.data_received(self._wire.release())  # before anything else can happen (C14)\n",
+        "            asyncio.get_running_loop().call_soon(self.data_received, self._wire.release())\n",
+    ),
+    Fault(
+        "held_forgotten",
+        "What came before the accept is dropped with it.",
+        "wire",
+        "        self._feed = self._codec.feed\n",
+        "        self._feed = self._codec.feed\n"
+        "        self._held = Held(None, keep=False)  # nothing is held any more\n",
+    ),
+    Fault(
+        "leftovers_wait",
+        "What was read before a pause is not told when reading goes on, before the peer sends more.",
+        "session",
+        "        asyncio.get_running_loop().call_soon(self._decode)\n",
+        "",
+    ),
+    Fault(
+        "reads_if_it_writes",
+        "If writing is paused when the app has read enough, reading is not resumed.",
+        "session",
+        "        if not self._transport.is_closing():  # uvloop minds\n            self._transport.resume_reading()\n",
+        "        if not self._transport.is_closing() and self._drained.is_set():\n"
+        "            self._transport.resume_reading()\n",
+    ),
+    Fault(
+        "pauses_a_turn_later",
+        "An app that reads at once resumes reading before it is paused, and then it stays paused.",
+        "session",
+        "            self._transport.pause_reading()\n",
+        "            asyncio.get_running_loop().call_soon(self._transport.pause_reading)\n",
+    ),
+    Fault(
+        "pauses_nothing",
+        "Reading is never paused: a peer fills the memory of an app that does not ask.",
+        "session",
+        "        if not self._transport.is_closing():  # uvloop minds\n            self._transport.pause_reading()\n",
+        "        if not self._transport.is_reading():\n            self._transport.pause_reading()\n",
+    ),
+    Fault(
+        "loss_before_leftovers",
+        "What was read before a pause is told behind the loss of the connection, and so it is dropped.",
+        "session",
+        "            self._decode(whole=True)\n            self.happened(self._connection.peer_lost())\n",
+        "            self.happened(self._connection.peer_lost())\n            self._decode(whole=True)\n",
+    ),
+    Fault(
+        "pong_dropped",
+        "A Ping that comes while writing is paused is never answered.",
+        "session",
+        "                case fx.SendPong():\n",
+        "                case fx.SendPong() if not self._drained.is_set():\n"
+        "                    pass  # this peer does not read\n"
+        "                case fx.SendPong():\n",
+    ),
+    Fault(
+        "pong_waits_on",
+        "A Pong that waits for a slow peer is not sent when it has read, before it sends more.",
+        "session",
+        "        self._flush_pong()\n        self._goes_on.set()\n\n",
+        "        self._goes_on.set()\n\n",
+    ),
+    Fault(
+        "pong_after_eof",
+        "A Pong that waits is written behind the end of our side: the transport breaks off.",
+        "session",
+        "        self._pong = None\n        self._goes_on.set()\n        if not self._transport.can_write_eof():\n",
+        "        self._goes_on.set()\n        if not self._transport.can_write_eof():\n",
+    ),
+    # -------------------------------------------------------------------------------------------- the end
+    Fault(
+        "fails_by_closing",
+        "A peer at fault that sends more is reset, so that it never reads the Close which says why.",
+        "session",
+        "        if not self._transport.can_write_eof():\n            self._transport.close()\n"
+        "        elif not self._transport.is_closing():  # uvloop minds\n            self._transport.write_eof()\n",
+        "        self._transport.close()\n",
+    ),
+    Fault(
+        "last_bytes_lost",
+        "The transport is aborted where it should flush: a slow peer loses the last messages.",
+        "session",
+        "                self._transport.close()\n                if deadline is not None:\n",
+        "                self._transport.abort()\n                if deadline is not None:\n",
+    ),
+    Fault(
+        "gentle_abort",
+        "A transport that should be dropped is closed instead: a peer that does not read holds it for ever.",
+        "session",
+        "                self._transport.abort()\n",
+        "                self._transport.close()\n",
+    ),
+    Fault(
+        "deadline_closes",
+        "At its deadline a transport is closed again and not aborted: a peer that does not read holds it for ever.",
+        "session",
+        'self._timers["end"] = loop.call_later(deadline, self._transport.abort)\n',
+        'self._timers["end"] = loop.call_later(deadline, self._transport.close)\n',
+    ),
+    Fault(
+        "shutdown_a_turn_later",
+        "A shutdown is decided at once and carried out a turn later: a Close of the peer overtakes ours.",
+        "session",
+        "        self.happened(self._connection.shutdown())\n",
+        "        asyncio.get_running_loop().call_soon(self.happened, self._connection.shutdown())\n",
+    ),
+    Fault(
+        "reset_cancels_the_app",
+        "A reset cancels the app, which should live on and clean up.",
+        "session",
+        '            if self._task is not None and self._service.options.lifecycle.flat.value("C18", "on_loss"):\n',
+        "            if self._task is not None and exc is not None:\n",
+    ),
+    Fault(
+        "cancelled_app_stays_open",
+        "When the app is cancelled its connection stays open, and nobody closes it.",
+        "session",
+        "        except BaseException as error:\n",
+        "        except Exception as error:\n",
+    ),
+    # -------------------------------------------------------------------------------------------- timers
+    Fault(
+        "first_timer_missing",
+        "An app that never answers the handshake is waited for without an end.",
+        "session",
+        "        self.carry_out(self._connection.started())\n",
+        "        self._connection.started()\n",
+    ),
+    Fault(
+        "timer_only_forgotten",
+        "A timer that should end is forgotten and not cancelled: it runs out behind the end of the connection.",
+        "session",
+        "            self._timers.pop(timer).cancel()\n",
+        "            del self._timers[timer]\n",
+    ),
+    Fault(
+        "timers_outlive",
+        "The timers are not cancelled when the transport is gone, and hold a dead connection.",
+        "session",
+        "            for timer in self._timers.values():\n                timer.cancel()\n            self._keepalive",
+        "            self._timers.clear()\n            self._keepalive",
+    ),
+    Fault(
+        "impatient_once",
+        "After a pause of reading the Pongs are waited for without an end, so a dead peer is never found.",
+        "session",
+        "            self._transport.resume_reading()\n        self._set_patience()\n",
+        "            self._transport.resume_reading()\n",
+    ),
+    Fault(
+        "patient_with_the_dead",
+        "A peer that neither reads nor is read is waited for without an end.",
+        "session",
+        "        if self._reads.is_set() or not self._drained.is_set():\n",
+        "        if self._reads.is_set():\n",
+    ),
+    Fault(
+        "old_timer_runs_on",
+        "The end of patience is not cancelled by a Pong: a peer that answers is failed all the same.",
+        "keepalive",
+        "    def _arm(self) -> None:\n        self._cancel()\n",
+        "    def _arm(self) -> None:\n",
+    ),
+    Fault(
+        "patience_runs_on",
+        "A peer is failed for a Pong that waits with us, unread, since reading is paused.",
+        "keepalive",
+        "        self._patience = seconds\n        if self._payload is not None:\n            self._arm()\n",
+        "        self._patience = seconds\n",
+    ),
+    Fault(
+        "late_pong_begins_anew",
+        "A Pong that comes behind our Close begins the Pings anew.",
+        "keepalive",
+        "        self._cancel()\n        self._payload = None\n",
+        "        self._cancel()\n",
+    ),
+    # -------------------------------------------------------------------------------------------- before the session
+    Fault(
+        "lingers_for_the_request",
+        "A request that is completed behind the shutdown is served, and its connection stays.",
+        "acceptor",
+        "        if self._session is None:\n"
+        "            self._read = lambda data: None\n"
+        "            self._transport.close()\n",
+        "        if self._session is None:\n"
+        "            self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.close)\n",
+    ),
+    Fault(
+        "request_timer_runs_on",
+        "The time for the request runs on behind it: an app that takes long to accept loses its peer.",
+        "acceptor",
+        "                self._stop_waiting()\n                self._session = ",
+        "                self._session = ",
+    ),
+    Fault(
+        "orderly_loss_untold",
+        "A session is told of a loss only if that was an error, and otherwise its timers run on.",
+        "acceptor",
+        "        if self._session is not None:\n            self._session.connection_lost(exc)\n",
+        "        if self._session is not None and exc is not None:  # else it has ended by itself\n"
+        "            self._session.connection_lost(exc)\n",
+    ),
+)
