@@ -147,7 +147,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     for _ in range(chosen.rounds):
         for load, rounds in taken.items():
             rounds.append(measure(load))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": load.name,
             "unit": load.unit,

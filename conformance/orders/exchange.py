@@ -94,7 +94,8 @@ class Exchange:
         self._receive: Receive | None = None
         self._send: Send | None = None
         self._taken = self._composed = 0
-        self._within = False
+        self._within = self._cancels_app = False
+        self._app_task: asyncio.Task[Any] | None = None
 
         def made() -> asyncio.BaseProtocol:
             self.protocol = make(self._app)
@@ -105,7 +106,8 @@ class Exchange:
         if high is not None:
             self.transport.set_write_buffer_limits(high=high)
         witness.port = self.transport
-        loop.lookers.append(witness.flush)
+        witness.clock = loop.time
+        loop.lookers.append(witness.look)
         self.far.watch(self._arrived)
         self._compose("", None, witness.judge.request)
 
@@ -123,6 +125,7 @@ class Exchange:
 
     async def _app(self, scope: Message, receive: Receive, send: Send) -> None:
         self.scope, self._receive, self._send = scope, receive, send
+        self._app_task = asyncio.current_task()
         self.witness.calls()
         self._tell("the app is called")
         try:
@@ -130,6 +133,8 @@ class Exchange:
         except asyncio.CancelledError as cancelled:
             self.witness.returns(cancelled)
             self._tell("the app is cancelled")
+            if not self._cancels_app:
+                self.witness.is_cancelled()
             raise
         self.witness.returns(error)
         if error is not None:
@@ -143,19 +148,19 @@ class Exchange:
         self._call("receive", None, self._asking(self._receive))
 
     async def _asking(self, receive: Receive) -> None:
-        counts = self.witness.asks()
+        call = self.witness.asks()
         try:
             message = await _stepped(receive(), self._resumes(""), self._pauses)
         except asyncio.CancelledError:
-            self.witness.cancels(counts)
+            self.witness.cancels(call)
             self._tell("receive() is cancelled")
             raise
         except Exception as error:
             self._tell(f"receive() raises {error!r}")
-            self.witness.receive_raises(error, counts)
+            self.witness.receive_raises(error, call)
             return
         self._tell(f"receive() gives {short(message)}")
-        self.witness.gives(message, counts)
+        self.witness.gives(message, call)
 
     @_act
     def send(self, message: Message) -> None:
@@ -165,12 +170,13 @@ class Exchange:
         self._call("send", message, self._sending(self._send, message))
 
     async def _sending(self, send: Send, message: Message) -> None:
-        witness, first = self.witness, True
+        witness, first, blocked = self.witness, True, False
 
         def pauses() -> None:
-            nonlocal first
+            nonlocal first, blocked
             if first:
-                first = False
+                over = self.transport.is_closing() or witness.close_sent
+                first, blocked = False, self.transport.is_blocked() and not over
                 witness.accepted(message)
                 witness.sending += 1
             self._pauses()
@@ -183,10 +189,10 @@ class Exchange:
             raise
         except Exception as error:
             self._tell(f"send() raises {_brief(error)}")
-            witness.sent(message, error, first=first)
+            witness.sent(message, error, first=first, blocked=blocked)
         else:
             self._tell("send() returns")
-            witness.sent(message, first=first)
+            witness.sent(message, first=first, blocked=blocked)
         finally:
             if not first:
                 witness.sending -= 1
@@ -217,6 +223,14 @@ class Exchange:
         if not self._ends.done():
             self._ends.set_result(error)
 
+    @_act
+    def cancel_app(self) -> None:
+        """The app's own task is cancelled, as an app may do it."""
+        assert self._app_task is not None
+        self._does("the app cancels itself")
+        self._cancels_app = True
+        self._app_task.cancel()
+
     def _resumes(self, event: str) -> Callable[[], None]:
         return lambda: self.witness.resumes(event)
 
@@ -241,13 +255,14 @@ class Exchange:
     def peer_pings(self, payload: bytes = b"p") -> None:
         """The peer sends a Ping."""
         self._does(f"the peer pings {payload!r}")
-        self._compose("peer_ping", None, frame(9, payload))
+        self._compose("peer_ping", payload, frame(9, payload))
 
     @_act
-    def peer_pongs(self, payload: bytes = b"p") -> None:
-        """The peer sends a Pong that nobody has asked for."""
+    def peer_pongs(self, payload: bytes | None = None) -> None:
+        """The peer sends a Pong. None: to the last Ping that it has read."""
+        payload = self.witness.last_ping if payload is None else payload
         self._does(f"the peer sends a Pong {payload!r}")
-        self._compose("", None, frame(10, payload))
+        self._compose("peer_pong", payload, frame(10, payload))
 
     @_act
     def peer_closes(self, code: int | None = 1000, reason: str = "") -> None:
@@ -372,6 +387,9 @@ class Exchange:
     def _check(self) -> None:
         """What was found while the loop ran, or went wrong unseen."""
         self.witness.flush()
+        over = self.serves and not self.called and not self.calls and self.transport.get_protocol() is None
+        if over and (when := self.loop.next_timer()) is not None:
+            self.witness.found("no_timer_is_left", "", f"all has ended, and a timer will run out in {when:g} s")
         for context in self.loop.errors:
             if isinstance(context.get("exception"), AppError):
                 continue
@@ -407,8 +425,6 @@ class Exchange:
         if self.calls:
             names = ", ".join(f"{call.name}()" for call in self.calls)
             witness.found("calls_end", "R28", f"all has ended, and these calls still wait: {names}")
-        if (when := self.loop.next_timer()) is not None:
-            witness.found("no_timer_is_left", "", f"all has ended, and a timer will run out in {when:g} s")
         self._check()
 
     def _drain(self) -> None:

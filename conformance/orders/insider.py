@@ -7,9 +7,11 @@ has to be what the machine said: the effects that the transport shows, what `rec
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from wslifecycle.conformance.orders.resources import Fault, Resources
 from wslifecycle.conformance.orders.witness import (
     BY_ITSELF,
     EVENTS,
@@ -19,12 +21,16 @@ from wslifecycle.conformance.orders.witness import (
     event_of,
     kind_of,
 )
+from wslifecycle.runtime.options import Options
 from wslifecycle.statemachine.flatten import Answer
-from wslifecycle.statemachine.machine import Lifecycle, lifecycle
+from wslifecycle.statemachine.machine import Lifecycle
 from wslifecycle.statemachine.model import Actor
 from wslifecycle.statemachine.model import Kind as Refusal
 from wslifecycle.statemachine.properties import Form, Kind, Parsed, Step, terms, terms_of
 from wslifecycle.statemachine.system import TRANSPORT
+
+HEARD = frozenset({"peer_message", "peer_ping", "peer_close", "peer_violation"})
+"""What the machine is told of that the peer sends."""
 
 Situation = tuple[str, str, int]
 """A state of the machine, an event, and how many receive() calls waited when it took place."""
@@ -34,21 +40,29 @@ MOST = 2
 
 
 class Insider(Witness):
-    """`observe` and `on_session` are what the runtime's options take. `machine` decides; `spec` says what is
-    right, if it is another. `situations` has every situation that there was.
+    """The runtime has to be made with its `options`, which are those that are given, with the witness in them. `spec`
+    says what is right, if that is another machine. `situations` has every situation that there was.
     """
 
     def __init__(
         self,
-        machine: Lifecycle | None = None,
+        options: Options | None = None,
         *,
         spec: Lifecycle | None = None,
-        spec_version: str = "2.5",
-        extensions: Collection[str] = ("websocket.http.response",),
         followed: int = 0,
     ) -> None:
-        super().__init__(spec or machine, spec_version=spec_version, extensions=extensions, followed=followed)
-        self.machine = machine or lifecycle()
+        options = options or Options()
+        flat = options.lifecycle.flat
+        super().__init__(
+            spec or options.lifecycle,
+            spec_version=options.spec_version or flat.value("C35", "spec_version"),
+            extensions=options.scope_extensions(),
+            followed=followed,
+        )
+        self.machine = options.lifecycle
+        self.options = replace(options, observe=self.observe, on_session=self.on_session)
+        """What the runtime has to be made with."""
+        self.resources = Resources(options, self.time)
         self.called = True  # from the first moment of its connection
         self.serves = False
         """Whether the request is complete: before that there is no lifecycle."""
@@ -59,6 +73,9 @@ class Insider(Witness):
         self._gifts: deque[Answer] = deque()
         self._kept = self._given_messages = self._told_messages = 0
         self._state = next(iter(self.machine.states))
+        self._arrivals: list[tuple[str, str | bytes | None]] = []  # what of the peer has arrived
+        self._heard = 0  # so much of that the machine was told
+        self._queued: set[int] = set()  # calls of receive() that were not alone when they began
         self._timers: set[str] = {dict(call.fields)["timer"] for call in self.machine.flat.opening}
 
     def sees(self, parsed: Parsed) -> bool:
@@ -83,6 +100,8 @@ class Insider(Witness):
         """A session begins."""
         self.flush()
         self.serves = True
+        for timer in self._timers:
+            self.resources.start(timer)
 
     def observe(self, answer: Answer) -> None:
         """The machine has answered."""
@@ -104,17 +123,65 @@ class Insider(Witness):
             self._told_messages += 1
         elif answer.event == "peer_lost" and self.transport in ("ending", "cut"):
             action = "transport_tells"
+        if answer.event in HEARD:
+            self._hear(answer)
+        elif answer.event in ("peer_lost", "peer_eof"):
+            self._all_heard(f"at {answer.event}")
         self._answer = self._latest = answer
         self._asked = self._asked or answer
         for timer in self.machine.spec.timers.values():
             if timer.event == answer.event:
+                if timer.name == "keepalive" and answer.moves:
+                    self._faults(self.resources.expires())
                 self._timers.discard(timer.name)
+                self.resources.stop(timer.name)
         if answer.event == "peer_lost":
             self.transport = "gone"
         if answer.event in ("app_return", "app_raise"):
             self.called = False
         refused = str(answer.refusal or "")
         self._open = _Open(answer.event, action, before, marks, refused=refused, moved=answer.moves)
+
+    def _hear(self, answer: Answer) -> None:
+        """The machine is told of what the peer has sent: in its order, and of nothing else."""
+        wanted = self._arrivals[self._heard][0] if self._heard < len(self._arrivals) else "peer_violation"
+        if wanted != answer.event:  # a fault may show in the first bytes of a frame
+            self.found("hears", "W13", f"the machine was told of {answer.event}, and what came was {wanted}")
+        payload = self._arrivals[self._heard][1] if self._heard < len(self._arrivals) else None
+        self._heard += 1
+        if answer.event == "peer_ping" and isinstance(payload, bytes):
+            answered = any(call.effect == "send_pong" for call in answer.effects)
+            self.resources.ping_is_told(payload, answered=answered)
+
+    def _all_heard(self, when: str) -> None:
+        """Whatever has arrived on an open connection has to be heard, if reading goes on or ends."""
+        if self._state.startswith("open/") and (left := self._arrivals[self._heard :]):
+            self.found("hears", "R26", f"{when} the machine was never told of {', '.join(event for event, _ in left)}")
+
+    def arrives(self, event: str, data: str | bytes | None = None) -> None:
+        """Something of the peer has reached the server."""
+        super().arrives(event, data)
+        if event == "peer_pong" and isinstance(data, bytes):
+            self.resources.pong_arrives(data)
+        if event in HEARD and not (event == "peer_violation" and self._heard > len(self._arrivals)):
+            self._arrivals.append((event, data))
+
+    def control(self, kind: str, payload: bytes) -> None:
+        """A Ping or a Pong was written."""
+        super().control(kind, payload)
+        if kind == "ping":
+            self.resources.pinged(payload)
+        else:
+            self._faults(self.resources.ponged(payload))
+
+    def look(self) -> None:
+        """Between two iterations of the loop."""
+        super().look()
+        self.resources.look(paused=self.paused, blocked=self.blocked)
+
+    def _faults(self, faults: Iterable[Fault]) -> None:
+        for name, rule, text in faults:
+            self.found(name, rule, text)
 
     def begin(self, event: str, action: str = "", *marks: str) -> None:
         """What the machine is not asked of is a step as it is seen; the rest the machine tells."""
@@ -129,10 +196,6 @@ class Insider(Witness):
             super().begin("")
         assert self._open is not None
         self._open.effects.append(name)
-
-    def resumes(self, event: str = "") -> None:
-        """Nothing that the machine is not asked of comes of a call that goes on."""
-        self.flush()
 
     def _take(self, step: Step) -> None:
         if self.serves:
@@ -153,6 +216,11 @@ class Insider(Witness):
             self.found("obeys", answer.rule, text)
         for effect in wanted if self.failed else ():
             self._as_said(effect)
+        self.resources.carries_out(answer)
+        if answer.event == "peer_lost":
+            self.resources.lost()
+        elif set(said) & {"end_sending", "end_transport", "abort_transport"}:
+            self.resources.sends_no_more()
         self._state = answer.target
         self._kept += said.count("keep_message") - said.count("take_message")
         for call in answer.effects:
@@ -202,42 +270,55 @@ class Insider(Witness):
         self.flush()
         self._asked = None
 
+    def resumes(self, event: str = "") -> None:
+        """Nothing that the machine is not asked of comes of a call that goes on."""
+        self.flush()
+        self._asked = None
+
     def accepted(self, message: object) -> None:
         """A send() was not refused."""
         event = event_of(message)
         if event and (self._asked is None or self._asked.event != event or self._asked.refusal is not None):
-            text = f"send() took {event}, and the machine said {self._said(self._asked)}"
+            text = f"send() took {event}, and the machine said {_said(self._asked)}"
             self.found("obeys", "C41", text)
         super().accepted(message)
 
-    def sent(self, message: object, error: BaseException | None = None, *, first: bool = True) -> None:
+    def sent(
+        self, message: object, error: BaseException | None = None, *, first: bool = True, blocked: bool = False
+    ) -> None:
         """A send() returns or raises."""
-        if error is None:
-            if first:
-                self.accepted(message)
-            return
-        asked = self._asked if first else self._latest
-        if first and asked is None and kind_of(error) == "violation":
-            return  # its shape is wrong
-        if asked is None or kind_of(error) != str(asked.refusal or ""):
-            self.found("obeys", "C41", f"send() raised {error!r}, and the machine said {self._said(asked)}")
+        asked = self._asked
+        if error is not None:
+            if first and asked is None and kind_of(error) == "violation":
+                return  # its shape is wrong
+            if asked is None or kind_of(error) != str(asked.refusal or ""):
+                self.found("obeys", "C41", f"send() raised {error!r}, and the machine said {_said(asked)}")
+        elif first:
+            self.accepted(message)
+        elif blocked and (asked is None or asked.event != "app_waited"):
+            self.found("obeys", "C43", f"a send() that had to wait returned, and the machine said {_said(asked)}")
 
     def asks(self) -> int:
         """The app calls receive()."""
-        self.begin("app_asks")
-        self.receiving += 1
-        return 1
+        number = super().asks()
+        self._owing.add(number)  # ours repeats the disconnect
+        if len(self._waiting) > 1:
+            self._queued.add(number)
+        return number
 
-    def gives(self, message: Mapping[str, Any], counts: int = 1) -> None:
+    def gives(self, message: Mapping[str, Any], call: int) -> None:
         """A receive() is answered."""
-        super().gives(message, counts)
+        again = self.told is not None
+        super().gives(message, call)
         gift = self._gifts.popleft() if self._gifts else None
         if gift is None or gift.event != EVENTS.get(str(message.get("type"))):
-            self.found("obeys", "R20", f"receive() gave {message!r}, and the machine said {self._said(gift)}")
+            self.found("obeys", "R20", f"receive() gave {message!r}, and the machine said {_said(gift)}")
+        elif again:
+            self._faults(self.resources.gives_again(gift, queued=call in self._queued))
 
-    def cancels(self, counts: int = 1) -> None:
+    def cancels(self, call: int) -> None:
         """A receive() is cancelled. A repeated disconnect that it waited to give is given to nobody."""
-        super().cancels(counts)
+        super().cancels(call)
         while len(self._gifts) > self.receiving and self._gifts[-1].event == "give_disconnect":
             self._gifts.pop()
 
@@ -247,6 +328,9 @@ class Insider(Witness):
         due = self.machine.due[self.case][self._state]
         if self.receiving and not self._gifts and due.refusal is not Refusal.NOT_DUE:
             self.found("wakes_up", "R28", f"a receive() waits, and {due.event} is due in {self._state}")
+        if not self.paused:
+            self._all_heard("nothing more happens, and")
+        self._faults(self.resources.idle(is_open=self._state.startswith("open/"), kept=self._kept))
 
     def _able(self) -> frozenset[str]:
         """Ours tells of an end at once, but a repeated disconnect, given at a pace (C6), holds up those behind it."""
@@ -261,8 +345,8 @@ class Insider(Witness):
         fixed = sum(flat.bits[name] for name in self._fixed)
         return fixed | (flat.waiting if self._kept else 0)
 
-    @staticmethod
-    def _said(answer: Answer | None) -> str:
-        if answer is None:
-            return "nothing"
-        return f"{answer.event}{f', refused as {answer.refusal}' if answer.refusal else ''}"
+
+def _said(answer: Answer | None) -> str:
+    if answer is None:
+        return "nothing"
+    return f"{answer.event}{f', refused as {answer.refusal}' if answer.refusal else ''}"

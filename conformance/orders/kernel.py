@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         _closing: bool
         _conn_lost: int
         _eof: bool
+        _protocol_paused: bool
 
         def __init__(self, loop: Loop, sock: object, protocol: asyncio.BaseProtocol) -> None: ...
         def _call_connection_lost(self, exc: Exception | None) -> None: ...
@@ -33,6 +34,8 @@ else:
 
 class Loop(Protocol):
     """What is asked of the loop here."""
+
+    trace: list[str] | None
 
     def choose(self, options: Sequence[Hashable], level: Level) -> int:
         """Which of these comes next."""
@@ -105,10 +108,7 @@ class Scripted:
 class Pending:
     """Something outside that will be done at some time, once."""
 
-    def __init__(
-        self, name: str, done: Callable[[], None], others: list[Pending], level: Level = Level.ENVIRONMENT
-    ) -> None:
-        self.level = level
+    def __init__(self, name: str, done: Callable[[], None], others: list[Pending]) -> None:
         self._done = done
         self._name = name
         self._others = others
@@ -132,6 +132,10 @@ class Transport(_SocketTransport):
     def _tell(self, what: str, data: bytes = b"") -> None:
         if self.tap is not None:
             self.tap(what, data)
+
+    def is_blocked(self) -> bool:
+        """Whether the protocol was told to write no more."""
+        return self._protocol_paused
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """As asyncio's. What cannot go anywhere any more is not told."""
@@ -179,6 +183,12 @@ class Lanes(deque[asyncio.Handle]):
 
     def popleft(self) -> asyncio.Handle:
         """The first of the lane that is chosen; the stock order: the first of all."""
+        handle = super().popleft() if len(self) == 1 else self._chosen()
+        if self._loop.trace is not None and not handle.cancelled():
+            self._loop.note(_told(handle))
+        return handle
+
+    def _chosen(self) -> asyncio.Handle:
         heads: dict[Hashable, int] = {}
         for place, handle in enumerate(self):
             heads.setdefault(_lane(handle), place)
@@ -186,8 +196,6 @@ class Lanes(deque[asyncio.Handle]):
         place = heads[lanes[self._loop.choose(lanes, Level.LANES)]]
         handle = self[place]
         del self[place]
-        if not handle.cancelled():
-            self._loop.note(_told(handle))
         return handle
 
 

@@ -118,7 +118,7 @@ class ScheduledLoop(_SelectorLoop):
             if not answer.done():
                 answer.set_result(value)
 
-        self._externals.append(Pending(f"{name} answers", come, self._externals, Level.LATENCY))
+        self._externals.append(Pending(f"{name} answers", come, self._externals))
         return await answer
 
     def note(self, text: str) -> None:
@@ -236,15 +236,18 @@ class ScheduledLoop(_SelectorLoop):
                 break
             if landed:
                 options.insert(0 if late else len(options), _ENOUGH)
-            options += [source for source in sources if isinstance(source, Scripted) and source in taken]
+            if taken:
+                options += [source for source in sources if isinstance(source, Scripted) and source in taken]
             if self._scheduled and not self._idle_stops and (when := self._next_timer()) is not None:
                 options.append(_TIMER)
-            chosen = options[self.choose(options, _level(options))]
+            level = Level.LATENCY if self._externals else Level.ENVIRONMENT
+            chosen = options[self.choose(options, level)]
             if chosen is _ENOUGH:
                 break
             landed = True
             taken.add(_place(chosen))
-            self.note(_label(chosen))
+            if self.trace is not None:
+                self.trace.append(_label(chosen))
             if chosen is _TIMER:
                 self._time, late = cast(float, when), True
             elif isinstance(chosen, tuple):
@@ -400,11 +403,6 @@ def _unless_done(act: Callable[[Any], None], answer: asyncio.Future[Any], value:
 def _place(source: Hashable) -> Hashable:
     """What can be taken but once in an iteration: a connection, whatever it is ready for."""
     return source[0] if isinstance(source, tuple) else source
-
-
-def _level(options: Sequence[Hashable]) -> Level:
-    waits = sum(isinstance(option, Pending) and option.level is Level.LATENCY for option in options)
-    return Level.LATENCY if waits else Level.ENVIRONMENT
 
 
 def _label(source: Hashable) -> str:

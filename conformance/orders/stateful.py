@@ -137,10 +137,16 @@ class Fuzz(RuleBasedStateMachine):
         self._do(lambda: self.x.cancel(number % len(self.x.calls)), then)
 
     @precondition(lambda self: self.x.called)
-    @rule(raises=st.sampled_from((False, False, True)), then=THEN)
-    def app_ends(self, raises: bool, then: str) -> None:
-        """The app returns or raises."""
-        self._do(lambda: self.x.end(AppError("the app") if raises else None), then)
+    @rule(how=st.sampled_from(("returns", "raises", "is cancelled")), then=THEN)
+    def app_ends(self, how: str, then: str) -> None:
+        """The app returns, raises, or cancels itself."""
+        match how:
+            case "returns":
+                self._do(self.x.end, then)
+            case "raises":
+                self._do(lambda: self.x.end(AppError("the app")), then)
+            case _:
+                self._do(self.x.cancel_app, then)
 
     @precondition(_writes)
     @rule(data=st.sampled_from(DATA), cut=st.sampled_from((None, None, 0, 1, 5)), pieces=st.integers(1, 3), then=THEN)
@@ -157,7 +163,7 @@ class Fuzz(RuleBasedStateMachine):
     @precondition(_writes)
     @rule(ping=st.booleans(), then=THEN)
     def peer_pings(self, ping: bool, then: str) -> None:
-        """The peer sends a Ping or a Pong."""
+        """The peer sends a Ping, or a Pong to the last Ping that it has read."""
         self._do(self.x.peer_pings if ping else self.x.peer_pongs, then)
 
     @precondition(_writes)

@@ -11,14 +11,14 @@ observations: that a Close was written, and not whether one was due.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from wslifecycle.conformance.judge import Judge, Seen
+from wslifecycle.conformance.orders.kernel import Transport
 from wslifecycle.conformance.scenarios import short
 from wslifecycle.statemachine.flatten import Flat
 from wslifecycle.statemachine.machine import Lifecycle, lifecycle
@@ -146,11 +146,11 @@ class Witness:
         # observations
         self.called = False
         self.ended_how = ""
-        self.receiving = self.sending = 0
+        self.sending = 0
         self.told: dict[str, Any] | None = None
         self.transport = "up"
         self.upgraded = self.responded = self.close_sent = False
-        self.port: asyncio.Transport | None = None
+        self.port: Transport | None = None
         self.started: list[str | bytes] = []
         """The data of every send() that was not refused, in the order of the calls."""
         self.written: list[str | bytes] = []
@@ -164,6 +164,13 @@ class Witness:
         self._open: _Open | None = None
         self._resumed = ""
         self._told_to_end = False
+        self._calls = 0
+        self._owing: set[int] = set()
+        self._waiting: list[int] = []
+        self._ping_owed: bytes | None = None
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.last_ping = b""
+        """The payload of the last Ping that the peer has read."""
         self.watched = [Watched(declared, parsed) for declared, parsed in _parsed(machine) if self.sees(parsed)]
 
     # ---------------------------------------------------------------------------------------- what can be seen
@@ -209,6 +216,11 @@ class Witness:
     def paused(self) -> bool:
         """Whether reading is paused."""
         return self.port is not None and not (self.port.is_reading() or self.port.is_closing())
+
+    @property
+    def blocked(self) -> bool:
+        """Whether writing is paused."""
+        return self.port is not None and self.port.is_blocked()
 
     @property
     def failed(self) -> bool:
@@ -282,17 +294,31 @@ class Witness:
         self.begin("app_return" if error is None else "app_raise")
         self.called = False
 
+    @property
+    def receiving(self) -> int:
+        """How many calls of receive() wait that are owed an answer."""
+        return len(self._owing)
+
     def asks(self) -> int:
-        """The app calls receive(). Returns how far it counts as waiting: what it waits for behind the disconnect is a
-        choice of the server (C6).
+        """The app calls receive(). Returns the number of the call.
+
+        What a call waits for that begins behind the disconnect is a choice of the server (C6): it is owed nothing.
         """
         self.begin("app_asks")
-        counts = int(self.told is None)
-        self.receiving += counts
-        return counts
+        self._calls += 1
+        self._waiting.append(self._calls)
+        if self.told is None:
+            self._owing.add(self._calls)
+        return self._calls
 
-    def gives(self, message: Mapping[str, Any], counts: int = 1) -> None:
-        """A receive() is answered."""
+    def _answered(self, call: int) -> None:
+        self._waiting.remove(call)
+        self._owing.discard(call)
+
+    def gives(self, message: Mapping[str, Any], call: int) -> None:
+        """A call of receive() is answered."""
+        if call != self._waiting[0]:
+            self.found("in_call_order", "C16", "a receive() was answered before one that had been called earlier")
         kind, marks = str(message.get("type")), set()
         event = EVENTS.get(kind, "")
         if not event.startswith("give_"):
@@ -308,22 +334,22 @@ class Witness:
         if event == "give_disconnect" and self.told is not None and dict(message) != self.told:
             marks.add("differs")
         self.begin(event, "gives", *marks)
-        self.receiving -= counts
+        self._answered(call)
         if event == "give_message":
             self.passed = passed
         if event == "give_disconnect" and self.told is None:
             self.told = dict(message)
 
-    def receive_raises(self, error: BaseException, counts: int = 1) -> None:
+    def receive_raises(self, error: BaseException, call: int) -> None:
         """A receive() raises."""
-        self.receiving -= counts
+        self._answered(call)
         rule = "R28" if self.told is None else "C6"
         self.found("receive_raises", rule, f"receive() raised {error!r}")
 
-    def cancels(self, counts: int = 1) -> None:
+    def cancels(self, call: int) -> None:
         """A receive() is cancelled."""
         self.begin("app_cancels")
-        self.receiving -= counts
+        self._answered(call)
 
     def sends(self, message: object) -> None:
         """The app calls send()."""
@@ -331,8 +357,10 @@ class Witness:
         marks = self._marks(len(self.started)) if event == "app_send" else set[str]()
         self.begin(event, "", *marks)
 
-    def sent(self, message: object, error: BaseException | None = None, *, first: bool = True) -> None:
-        """A send() returns or raises; `first`: it has not waited before."""
+    def sent(
+        self, message: object, error: BaseException | None = None, *, first: bool = True, blocked: bool = False
+    ) -> None:
+        """A send() returns or raises; `first`: it has not waited before; `blocked`: writing was paused when it did."""
         if error is not None and not first:
             self.begin("app_waited")
         if error is not None:
@@ -369,6 +397,7 @@ class Witness:
         while self._out and self._out[0][0] <= self._read_size:
             _, entry = self._out.popleft()
             marks = set()
+            self.last_ping = entry.get("ping", self.last_ping)
             if "text" in entry or "bytes" in entry:
                 marks = self._marks(self._read_messages)
                 self._read_messages += 1
@@ -448,19 +477,40 @@ class Witness:
                 case "close":
                     self.effect("send_close")
                     self.close_sent = True
-                case "pong":
-                    self.effect("send_pong")
+                case "ping" | "pong":
+                    self.control(kind, entry[kind])
+
+    def control(self, kind: str, payload: bytes) -> None:
+        """A Ping or a Pong was written."""
+        if kind == "pong":
+            self.effect("send_pong")
+        elif self.close_sent:
+            self.found("no_ping_after_close", "C33", "a Ping was written behind the Close")
 
     # ---------------------------------------------------------------------------------------- judgements
 
     def idle(self) -> None:
         """Nothing more can happen by itself now: what a server owes by itself is due."""
         self._rest()
+        if self.sending and self.transport == "up" and self.port is not None and not self.port.get_write_buffer_size():
+            self.found("send_returns", "R41", "a send() waits, and everything was written")
         able = self._able()
         for watched in self.watched:
             fair = set(watched.declared.fair)
             if watched.owed and fair and fair <= able:
                 self._property(watched, f"nothing happens any more, and it is owed since {watched.owed}")
+
+    def look(self) -> None:
+        """Between two iterations of the loop."""
+        self.flush()
+
+    def time(self) -> float:
+        """The time, in seconds."""
+        return self.clock()
+
+    def is_cancelled(self) -> None:
+        """The app is cancelled, and not by itself."""
+        self.found("app_is_not_cancelled", "C18", "the app's task was cancelled")
 
     def _able(self) -> frozenset[str]:
         """The actions that have had their chance when nothing more can happen by itself.
