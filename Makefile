@@ -3,9 +3,13 @@
 BIN := .venv/bin
 READY := .venv/.stamp
 GRANIAN := .venv-granian-2.3.1
+# Fuzzes for so many seconds in all cores. WSLIFECYCLE_FUZZ_DATABASE=redis://HOST:PORT/DB shares what is found with other
+# machines; the other settings are in tests/stateful/campaign.py.
+FUZZ = WSLIFECYCLE_FUZZ_SECONDS=$(1) $(BIN)/pytest -q -n auto -o faulthandler_timeout=$$(($(1) + 600)) $(CAMPAIGN)
+CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test test-all test-oldest style types bench clean
+.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long test-all test-oldest style types bench clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +51,12 @@ cover: $(READY) ## try every event in every state, on a Connection and over sock
 
 test: $(READY) ## run the tests, with asyncio in debug mode
 	PYTHONASYNCIODEBUG=1 $(BIN)/pytest
+
+fuzz: $(READY) ## fuzz our runtime for 90 seconds: any app, any peer, in any order
+	$(call FUZZ,90)
+
+fuzz-long: $(READY) ## fuzz it for as long as you like, and see how far it is (MINUTES=60)
+	$(call FUZZ,$$((60 * $(or $(MINUTES),60))))
 
 test-all: ## run the tests on each supported Python that is here
 	sh .ci/test-all

@@ -107,7 +107,7 @@ class SansIO:
     def _carry_out(self, effects: Iterable[fx.Effect]) -> None:
         for effect in effects:
             if self._peer_is_there:
-                self._seen.peer += _on_the_wire(effect)
+                self._seen.peer += on_the_wire(effect)
             if isinstance(effect, fx.EndSending):
                 self._peer_is_there = False  # it may still act, and sees nothing more
             if isinstance(effect, fx.CompleteHandshake):
@@ -116,7 +116,7 @@ class SansIO:
                     self._decoded(act)
 
 
-def _on_the_wire(effect: fx.Effect) -> list[dict[str, Any]]:
+def on_the_wire(effect: fx.Effect) -> list[dict[str, Any]]:
     """What the peer sees of an effect."""
     match effect:
         case fx.CompleteHandshake(subprotocol, headers):

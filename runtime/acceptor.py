@@ -7,7 +7,7 @@ from collections.abc import Callable, MutableSet
 from typing import Any, cast
 
 from wslifecycle.runtime.handshake import Handshake, Refusal, Request
-from wslifecycle.runtime.session import Service, Session
+from wslifecycle.runtime.session import Service, Session, end_writing
 
 LINGER = 2.0
 """Seconds for which a refused peer is still read from, in vain: to close at once would reset it before it has read."""
@@ -65,7 +65,7 @@ class Acceptor(asyncio.Protocol):
         self._service.logger.info("Request refused with %d: %s", status, why)
         self._transport.write(answer)
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            end_writing(self._transport)
             self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.close)
         else:
             self._transport.close()

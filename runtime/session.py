@@ -12,6 +12,7 @@ whole and in call order however the app is cancelled, and a close never queues b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 import logging
@@ -363,7 +364,7 @@ class Session(asyncio.Protocol):
         if not self._transport.can_write_eof():
             self._transport.close()
         elif not self._transport.is_closing():  # uvloop minds
-            self._transport.write_eof()
+            end_writing(self._transport)
 
     def _end(self, effect: fx.EndTransport | fx.AbortTransport) -> None:
         """Ends the transport. Whoever waits in `send()` need not see it flushed."""
@@ -392,6 +393,12 @@ class Session(asyncio.Protocol):
         """One line at the end, with the code and the reason that the app is told."""
         reason = self._connection.close_reason
         self._log(f"[closed {self._connection.close_code}{f' {reason!r}' if reason else ''}]")
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """Ends our side of a transport, which need not have noticed yet that its peer is gone."""
+    with contextlib.suppress(OSError):
+        transport.write_eof()
 
 
 _LAST = (fx.SendClose, fx.EndTransport)

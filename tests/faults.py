@@ -453,7 +453,7 @@ FAULTS: tuple[Fault, ...] = (
         "A peer at fault that sends more is reset, so that it never reads the Close which says why.",
         "session",
         "        if not self._transport.can_write_eof():\n            self._transport.close()\n"
-        "        elif not self._transport.is_closing():  # uvloop minds\n            self._transport.write_eof()\n",
+        "        elif not self._transport.is_closing():  # uvloop minds\n            end_writing(self._transport)\n",
         "        self._transport.close()\n",
     ),
     Fault(

@@ -1,10 +1,9 @@
 """A real connection over a socket, led by words of `statemachine.cover`, with both its sides held against the machine.
 
-`Wired` is a place of such a connection: it knows what cannot be brought about over a socket, and why (`why_not`), so
-that the covers which are made from it are those that can be run. `converse` runs one word: of every stimulus it holds
-what the app got, what the peer saw and what the machine was told of against what had to come of it. The app calls
-`send()` and `receive()`, returns and raises; the peer writes frames, ends its side and vanishes; the server shuts down.
-The timers are run out by hand (`Session.time_out`), and the transport's buffer is full by hand (`pause_writing`).
+`wired.Wired` is a place of such a connection, so that the covers which are made from it can be run. `converse` runs
+one word: of every stimulus it holds what the app got, what the peer saw and what the machine was told of against what
+had to come of it. The app calls `send()` and `receive()`, returns and raises; the peer writes frames, ends its side and
+vanishes; the server shuts down. The timers are run out by hand (`Session.time_out`), and the transport's buffer is full by hand (`pause_writing`).
 Nothing sleeps: each stimulus is awaited until both sides have it, within the client's patience.
 """
 
@@ -13,85 +12,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 from tests.hands import Hand, Puppet, Scene, scene, until
 from tests.ways import run
 from wslifecycle.conformance.cover import KINDS, AppError, Record, differences, where
 from wslifecycle.conformance.peer import PATIENCE, _joined, settle
-from wslifecycle.conformance.sansio import _on_the_wire
+from wslifecycle.conformance.sansio import on_the_wire
 from wslifecycle.conformance.scenarios import same_on_the_wire, short
-from wslifecycle.statemachine.cover import CARRIED, MESSAGES, Outcome, Place, Triple, Word, places, reachable, stimuli
+from wslifecycle.conformance.wired import TAKING, Wired, wire
+from wslifecycle.statemachine.cover import CARRIED, MESSAGES, Outcome, Word
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.model import Kind
-
-FRAMES = ("peer_message", "peer_ping", "peer_close", "peer_violation")
-TAKING = ("open", "denying")
-"""The states of the wire in which what an app sends is written."""
-
-
-def wire(state: str) -> str:
-    """What the peer can see in a state."""
-    return state.partition("/")[0]
-
-
-@dataclass(frozen=True)
-class Wired(Place):
-    """A place of a connection over a socket. `deaf`: the peer has sent the last frame that could mean anything."""
-
-    deaf: bool = False
-
-    def why_not(self, stimulus: str) -> str:
-        """Why this cannot be brought about over a socket here; nothing where it can.
-
-        Here, and by the way that led here: what is just lost cannot be lost again, and a `send()` waits only for what
-        comes next.
-        """
-        here, came = wire(self.state), wire(self.way[-1].source) if self.way else ""
-        if stimulus in (*FRAMES, "peer_eof") and here == "closed":
-            return "nothing of the peer is read once the transport has ended"
-        if stimulus in FRAMES and self.deaf:
-            return "nothing is decoded behind the peer's Close or its fault"
-        if stimulus == "peer_lost" and here == "closed" and (came == here or self.way[-1].event == "peer_lost"):
-            return "a transport is lost once, and as soon as it has ended"
-        if stimulus == "app_waited" and here in ("handshake", "denial_held"):
-            return "no send() waits before something was written"
-        if stimulus == "app_waited" and here not in TAKING and came not in TAKING:
-            return "no send() waits any longer than to the beginning of the end"
-        return ""
-
-    def possible(self, stimulus: str) -> bool:
-        """Whether it can be brought about over a socket."""
-        return super().possible(stimulus) and not self.why_not(stimulus)
-
-    def noticed(self, stimulus: str) -> object:
-        """What both sides notice: a peer that has seen the end or vanished sees no more, and no pace is measured."""
-        answer = self.consult(stimulus)
-        blind = stimulus == "peer_lost" or wire(self.state) in ("failing", "closed")
-        seen = [] if blind else [entry for effect in self.outcome(stimulus).effects for entry in _on_the_wire(effect)]
-        return answer.refusal, answer.event if answer.gives is not None else "", seen
-
-    def after(self, stimulus: str) -> Self:
-        """Where it leads."""
-        after = super().after(stimulus)
-        deaf = self.deaf or stimulus in ("peer_close", "peer_violation")
-        return replace(after, deaf=deaf and wire(after.state) != "closed")
-
-
-def beyond(start: Wired) -> dict[Triple, str]:
-    """What the machine answers and nobody can bring about over a socket, by whatever way, each with the reason."""
-    can = reachable(start)
-    return {
-        triple: why
-        for place in places(start)
-        for stimulus in stimuli(start.machine)
-        if Place.possible(place, stimulus) and (why := place.why_not(stimulus))
-        for triple in place.tries(stimulus)
-        if triple not in can
-    }
-
 
 # ------------------------------------------------------------------------------------------------ conversations
 
@@ -181,7 +115,7 @@ class Live:
         if answer.refusal is not Kind.NOT_DUE and not (stimulus == "peer_lost" and wire(place.state) == "closed"):
             self.answers.append(answer)
         if {"end": True} not in self.due:
-            self.due += (entry for effect in wanted.effects for entry in _on_the_wire(effect))
+            self.due += (entry for effect in wanted.effects for entry in on_the_wire(effect))
             if {"end": True} in self.due:
                 del self.due[self.due.index({"end": True}) + 1 :]
         return wanted

@@ -16,7 +16,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +117,12 @@ def exists(pid: int) -> bool:
 
 
 @contextmanager
-def started(*command: str, log: Path, cwd: Path = TESTS) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    *command: str, log: Path, cwd: Path = TESTS, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """`command` in a session of its own, all of which is ended at the end."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=cwd, start_new_session=True)
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=cwd, env=env, start_new_session=True)
     try:
         yield process
     finally:

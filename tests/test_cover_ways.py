@@ -2,7 +2,7 @@
 
 In every place of the machine everything happens that can be brought about there over a socket: what is obeyed, what is
 ignored and what is refused; and behind a shortest way to each place come the words that tell places apart. What cannot
-be brought about is counted by itself, with the reason (`live.Wired.why_not`):
+be brought about is counted by itself, with the reason (`Wired.why_not`):
 
 - frames and the end of the peer in `closed`: a transport that ends is not read any more. (What was read while reading
   was paused may still be told there, if two ends come in one turn of the loop. No test relies on that.)
@@ -26,9 +26,10 @@ from typing import Any
 
 import pytest
 
-from tests.live import Wired, beyond, spoken
+from tests.live import spoken
 from tests.ways import WAYS
 from wslifecycle.conformance.cover import Record, starts
+from wslifecycle.conformance.wired import Wired, beyond
 from wslifecycle.runtime.session import Session
 from wslifecycle.runtime.wire import Wire
 from wslifecycle.statemachine import effects as fx

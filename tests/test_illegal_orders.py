@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from tests.live import Wired, spoken
+from tests.live import spoken
 from tests.ways import WAYS
 from wslifecycle.conformance.cover import Record
+from wslifecycle.conformance.wired import Wired
 from wslifecycle.statemachine.cover import MESSAGES, Word, arrivals, places
 from wslifecycle.statemachine.machine import lifecycle
 

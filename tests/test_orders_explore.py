@@ -6,6 +6,7 @@ is not deterministic is told from what is wrong; limits are kept.
 
 import asyncio
 import itertools
+import os
 import random
 import re
 from collections.abc import Callable, Coroutine
@@ -208,6 +209,28 @@ def test_a_fault_of_a_lower_level_is_brought_down_to_it() -> None:
     """Not always: without the others, the choices that are left may have other numbers."""
     levels = [failure_of(pieces, Random(seed, (0.5,)), level=LANES).schedule.needed for seed in range(20)]
     assert levels.count(Level.ENVIRONMENT) > 10
+
+
+def test_a_fault_is_not_brought_down_to_another_one() -> None:
+    """The stock order fails, too, but in another way."""
+
+    def program(loop: ScheduledLoop) -> Coroutine[Any, Any, None]:
+        async def main() -> None:
+            order = list[str]()
+
+            async def task(name: str) -> None:
+                order.append(name)
+
+            await asyncio.gather(*map(task, "abc"))
+            if order == ["a", "b", "c"]:
+                raise KeyError("the other one")
+            raise IndexError
+
+        return main()
+
+    failure = failure_of(program, Random(1, (0.0,)), level=LANES)
+    assert isinstance(failure.error, IndexError)
+    assert len(failure.schedule.deviations) == 1
 
 
 def test_what_fails_on_the_stock_loop_is_said_to() -> None:
@@ -512,6 +535,18 @@ def test_programs_are_deterministic_on_every_scheduler(make: Callable[[], Schedu
         schedules = deterministic(program, make(), level=level, schedules=20, limit=300)
         assert schedules >= 1
         assert schedules == 1 or make is not Fifo
+
+
+def test_what_is_drawn_before_the_program_begins_is_controlled_too() -> None:
+    def program(loop: ScheduledLoop) -> Coroutine[Any, Any, None]:
+        draws = os.urandom(8), random.random()
+
+        async def main() -> None:
+            loop.note(f"{draws}")
+
+        return main()
+
+    assert deterministic(program, Fifo()) == 1
 
 
 def group(loop: ScheduledLoop) -> Coroutine[Any, Any, None]:

@@ -30,11 +30,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from wslifecycle.conformance.orders.explore import deterministic, explore
+from wslifecycle.conformance.orders.explore import attempt, deterministic, explore
 from wslifecycle.conformance.orders.kernel import Script, Transport
 from wslifecycle.conformance.orders.loop import BEGIN, ScheduledLoop, Stuck
 from wslifecycle.conformance.orders.schedulers import Dfs, Fifo, Level, Random, Replay, Scheduler, Undetermined
-from wslifecycle.conformance.orders.sockets import Far
+from wslifecycle.conformance.orders.sockets import Far, Near
 
 RESET = ConnectionResetError
 Calls = list[tuple[str, object]]
@@ -762,13 +762,13 @@ def test_an_error_that_nobody_has_asked_a_task_for_is_known_before_it_is_collect
             raise KeyError(self.task)  # a ring: only the garbage collector would end it
 
     async def main() -> None:
-        owner = Owner()
+        owner, heard = Owner(), Owner()
         owner.task = asyncio.create_task(owner.fails())
-        heard = asyncio.create_task(owner.fails())
-        await asyncio.wait([heard])
-        heard.exception()
+        heard.task = asyncio.create_task(heard.fails())
+        await asyncio.wait([owner.task, heard.task])
+        heard.task.exception()
 
-    with looping() as loop:
+    with looping() as loop, loop.controlled():  # the garbage collector does not come before we have looked
         loop.run(main())
         assert [type(error) for error in loop.unheard()] == [KeyError]
         assert len(loop.unheard()) == 1  # it is not heard by this
@@ -914,6 +914,27 @@ def test_bytes_come_in_any_pieces_and_in_their_order(level: Level) -> None:
     assert (b"a", b"b", b"c", b"d", b"e", b"f", b"g") in cuts or len(cuts) > 15
 
 
+def test_a_connection_can_be_read_and_written_at_once_or_one_after_the_other() -> None:
+    def program(loop: ScheduledLoop) -> Coroutine[Any, Any, None]:
+        async def main() -> None:
+            heard = Heard()
+            transport, far = loop.connect(lambda: heard, room=3)
+            transport.write(b"abcdef")
+            far.read()
+            far.write(b"x")
+            await until(lambda: heard.data == b"x" and far.unread == 3)
+
+        return main()
+
+    scheduler, lines = Dfs(1), set[str]()
+    while scheduler.begin():
+        done = attempt(program, scheduler, Level.ENVIRONMENT, 1000, traced=True)
+        assert done.error is None
+        scheduler.end(done.schedule)
+        lines.update(done.trace)
+    assert {f"connection 1 can be {what}" for what in ("read", "written", "read and written")} <= lines
+
+
 def test_what_is_written_fills_the_room_and_pauses_until_the_peer_reads() -> None:
     with connected(room=10) as (loop, heard, transport, far):
         transport.set_write_buffer_limits(high=8, low=3)
@@ -985,6 +1006,22 @@ def test_a_reset_comes_behind_what_has_arrived_in_the_stock_order(data: bytes) -
         loop.run_until_idle()
         assert (heard.data, heard.lost) == (data, RESET)
         legal(heard.calls)
+
+
+def test_a_peer_that_has_reset_reads_nothing_more() -> None:
+    with connected() as (_, _, transport, far):
+        transport.write(b"unread")
+        far.reset()
+        assert (far.unread, far.read()) == (0, b"")
+
+
+def test_nothing_blocks() -> None:
+    near = Near(1, 4, lambda options: 0)
+    with pytest.raises(BlockingIOError):
+        near.recv(1)
+    assert near.send(b"abcdef") == 4
+    with pytest.raises(BlockingIOError):
+        near.send(b"ef")
 
 
 def test_a_reset_may_overtake_what_has_arrived() -> None:
@@ -1215,6 +1252,32 @@ def test_a_script_goes_on_step_by_step_and_where_its_condition_holds() -> None:
         assert log == ["begun", "one", "two"]
 
 
+def test_a_script_may_go_on_more_than_once_in_an_iteration() -> None:
+    def program(loop: ScheduledLoop) -> Coroutine[Any, Any, None]:
+        def steps() -> Script:
+            yield None
+            yield None
+
+        async def main() -> None:
+            loop.script(steps())
+            for number in range(5):
+                loop.note(f"iteration {number}")
+                await asyncio.sleep(0)
+
+        return main()
+
+    def most(scheduler: Scheduler) -> int:
+        found = 0
+        while scheduler.begin():
+            done = attempt(program, scheduler, Level.ENVIRONMENT, 1000, traced=True)
+            scheduler.end(done.schedule)
+            iterations = " ".join(done.trace).split("iteration")
+            found = max(found, *(iteration.count("the peer goes on") for iteration in iterations))
+        return found
+
+    assert [most(Fifo()), most(Dfs(1)), most(Dfs(2))] == [1, 2, 3]
+
+
 def test_the_trace_tells_what_happens() -> None:
     with connected(traced=True) as (loop, _, transport, far):
 
@@ -1361,6 +1424,7 @@ class OnTheKernel(Side):
         self.wanted = 0
         """So much is to be read: what the kernel has taken need not be there at once."""
         self._loop = loop
+        self._told = False
         self._errors = list[str]()
         loop.set_exception_handler(lambda _, context: self._errors.append(type(context["exception"]).__name__))
         near, self._far = ends_of_a_connection()
@@ -1368,8 +1432,12 @@ class OnTheKernel(Side):
         self.transport = made[0]
 
     def peer_write(self, size: int) -> None:
-        with contextlib.suppress(ConnectionError):
+        try:
             self._far.send(b"y" * size)
+        except ConnectionResetError:  # whoever is told of it first, is told alone
+            self._told = True
+        except BrokenPipeError:
+            pass
 
     def peer_eof(self) -> None:
         with contextlib.suppress(OSError):
@@ -1396,6 +1464,7 @@ class OnTheKernel(Side):
                 return
             else:
                 if not data:
+                    self.reset |= self._told
                     return
                 self.got += len(data)
                 self._turn(0)
@@ -1457,6 +1526,7 @@ def script(text: str) -> list[Op]:
 @example(script("write:1000000 close peer_read"), True)
 @example(script("pause_reading peer_write:1 write:5 close peer_read"), True)
 @example(script("write_eof pause_reading peer_write:1 close peer_read"), True)
+@example(script("pause_reading peer_write:1 close peer_write:1 peer_read"), False)
 @example(script("write:1 peer_eof"), False)
 @example(script("write:1000000 peer_eof peer_read"), False)
 def test_a_protocol_is_told_what_it_is_told_on_a_real_connection(ops: list[Op], keeps: bool) -> None:

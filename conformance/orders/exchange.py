@@ -9,10 +9,13 @@ and what does not. A `Witness` sees all of it.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import struct
+import traceback
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 from wslifecycle.conformance.orders.kernel import Transport
@@ -27,6 +30,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 Make: TypeAlias = Callable[[App], asyncio.BaseProtocol]
 """Makes the protocol of one connection, which serves this app."""
+
+Act: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""A method of `Exchange`, its arguments and its named ones."""
 
 LONG = 120.0
 """Seconds after which every timer of a server has run out."""
@@ -56,6 +62,7 @@ def _act(method: F) -> F:
         if self._within:
             return method(self, *args, **kwargs)
         given = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
+        self.acts.append((method.__name__, *copy.deepcopy((args, kwargs))))
         self.program.append(f"x.{method.__name__}({', '.join(given)})")
         self._within = True
         try:
@@ -70,7 +77,8 @@ class Exchange:
     """One connection. `room`: bytes that are on their way to the peer before it has to read; `high`: more bytes than
     so many in the transport's buffer pause writing (None: asyncio's default).
 
-    `program` has every act, as code that repeats it, and `story` what was done and seen, in words.
+    `program` has every act, as code that repeats it, `acts` the same as data, and `story` what was done and seen, in
+    words. `settings` are `room` and `high`.
     """
 
     def __init__(
@@ -83,9 +91,10 @@ class Exchange:
         """Those that wait for their answer."""
         self.lost = False
         """The peer has reset the connection."""
-        self._settings = {"room": room, "high": high}
+        self.settings = {"room": room, "high": high}
         self.story: list[str] = []
         self.program: list[str] = []
+        self.acts: list[Act] = []
         self.protocol: asyncio.BaseProtocol
         self.transport: Transport
         self._ends: asyncio.Future[BaseException | None] = loop.create_future()
@@ -93,7 +102,7 @@ class Exchange:
         self._line = b""
         self._receive: Receive | None = None
         self._send: Send | None = None
-        self._taken = self._composed = 0
+        self._taken = self._composed = self._heard = 0
         self._within = self._cancels_app = False
         self._app_task: asyncio.Task[Any] | None = None
 
@@ -145,9 +154,16 @@ class Exchange:
         """The app calls `receive()`."""
         assert self._receive is not None
         self._does("the app calls receive()")
-        self._call("receive", None, self._asking(self._receive))
+        self.witness.pending += 1
+        pends = [True]  # until its answer is there, or it ends without one
+        self._call("receive", None, self._asking(self._receive, pends))
+        self.calls[-1].task.add_done_callback(lambda task: self._ends_pending(pends))
 
-    async def _asking(self, receive: Receive) -> None:
+    def _ends_pending(self, pends: list[bool]) -> None:
+        if pends:
+            self.witness.pending -= pends.pop()
+
+    async def _asking(self, receive: Receive, pends: list[bool]) -> None:
         call = self.witness.asks()
         try:
             message = await _stepped(receive(), self._resumes(""), self._pauses)
@@ -156,9 +172,11 @@ class Exchange:
             self._tell("receive() is cancelled")
             raise
         except Exception as error:
+            self._ends_pending(pends)
             self._tell(f"receive() raises {error!r}")
             self.witness.receive_raises(error, call)
             return
+        self._ends_pending(pends)
         self._tell(f"receive() gives {short(message)}")
         self.witness.gives(message, call)
 
@@ -278,6 +296,12 @@ class Exchange:
         self._compose("peer_violation", None, FRAMES[kind]())
 
     @_act
+    def peer_floods(self) -> None:
+        """The peer sends more bytes than are kept before the accept (C14)."""
+        self._does("the peer floods")
+        self._compose("peer_violation", None, bytes(self.witness.flat.value("C14", "bytes") + 1))
+
+    @_act
     def peer_writes(self, data: bytes) -> None:
         """The peer sends bytes, whatever they may be: they are judged as a fault."""
         self._does(f"the peer writes {short(data)}")
@@ -319,6 +343,18 @@ class Exchange:
             self.witness.reads(len(data))
         return data
 
+    @_act
+    def peer_drains(self) -> None:
+        """The peer reads until nothing more comes."""
+        self.idle()
+        while self.peer_reads():
+            self.idle()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the peer has sent only a part of a frame."""
+        return bool(self._line)
+
     def _compose(self, event: str, data: str | bytes | None, wire: bytes, cut: int | None = None) -> None:
         self._line += wire
         self._composed += len(wire)
@@ -336,8 +372,12 @@ class Exchange:
             self._tell("the peer's end arrives")
             self.witness.arrives("peer_eof")
         self._taken = taken
+        begins = [self._heard, *(end for end, _, _ in self._items)]
+        come = [event for begin, (_, event, _) in zip(begins, self._items, strict=False) if event and begin < taken]
+        if come:
+            self.witness.comes(faulty="peer_violation" in come)
         while self._items and self._items[0][0] <= taken:
-            _, event, data = self._items.pop(0)
+            self._heard, event, data = self._items.pop(0)
             if event:
                 self._tell(f"{event} arrives")
                 self.witness.arrives(event, data)
@@ -353,7 +393,7 @@ class Exchange:
         try:
             self.loop.call_now(shutdown)
         except Exception as error:
-            self.witness.found("no_error_escapes", "", f"shutdown() raises {error!r}")
+            self.witness.found("no_error_escapes", "", f"shutdown() raises {error!r}", _origin(error))
         self._check()
 
     def _tapped(self, what: str, data: bytes) -> None:
@@ -391,9 +431,10 @@ class Exchange:
         if over and (when := self.loop.next_timer()) is not None:
             self.witness.found("no_timer_is_left", "", f"all has ended, and a timer will run out in {when:g} s")
         for context in self.loop.errors:
-            if isinstance(context.get("exception"), AppError):
-                continue
-            self.witness.found("no_error_escapes", "", f"{context['message']}: {context.get('exception')!r}")
+            error = context.get("exception")
+            if not isinstance(error, AppError):
+                text = f"{context['message'].partition(' at /')[0]}: {error!r}"
+                self.witness.found("no_error_escapes", "", text, _origin(error))
         self.loop.errors.clear()
         if self.witness.finding is not None:
             raise Broken(self.witness.finding)
@@ -403,16 +444,16 @@ class Exchange:
         """Brings the connection to its end, as a willing app and a reading peer would, and judges what is owed."""
         witness = self.witness
         self._write(len(self._line))
-        self._drain()
+        self.peer_drains()
         while self.serves and witness.told is None and not any(call.name == "receive" for call in self.calls):
             self.ask()
-            self._drain()
+            self.peer_drains()
         if self.called:
             self.end()
         elif not self.serves and not self.far.ended:
             self.peer_ends()
         for _ in range(4):
-            self._drain()
+            self.peer_drains()
             self.time(LONG)
         if self.serves and witness.told is None:
             self.ask()
@@ -422,16 +463,12 @@ class Exchange:
         left = [task for task in self.loop.tasks() if task.get_name() not in ("receive()", "send()")]
         if left:
             witness.found("nothing_is_left", "", f"tasks are left: {', '.join(task.get_name() for task in left)}")
-        if self.calls:
+        sends = any(call.name == "send" for call in self.calls)
+        if sends or witness.receiving:
             names = ", ".join(f"{call.name}()" for call in self.calls)
-            witness.found("calls_end", "R28", f"all has ended, and these calls still wait: {names}")
+            rule = "R28" if witness.receiving else "C43"
+            witness.found("calls_end", rule, f"all has ended, and these calls still wait: {names}")
         self._check()
-
-    def _drain(self) -> None:
-        """The peer reads until nothing more comes."""
-        self.idle()
-        while self.peer_reads():
-            self.idle()
 
     # ---------------------------------------------------------------------------------------- the story
 
@@ -442,7 +479,7 @@ class Exchange:
         head = "0 deviations from the stock order: it happens on the stock loop, too."
         if needed is not None:
             head = f"{count} deviation{'s' * (count > 1)} from the stock order, of level {needed.name}."
-        settings = "".join(f", {name}={value!r}" for name, value in self._settings.items())
+        settings = "".join(f", {name}={value!r}" for name, value in self.settings.items())
         lines = [
             head,
             f'loop = ScheduledLoop(Replay("{schedule.token}"), Level.{schedule.level.name})',
@@ -482,6 +519,13 @@ def _stepped(made: Awaitable[Any], before: Callable[[], None], after: Callable[[
         else:
             before()
             send = lambda: steps.send(answer)  # noqa: E731, B023
+
+
+def _origin(error: BaseException | None) -> str:
+    """What was raised, and in which function outside of asyncio and of this package it came up first."""
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else ()
+    name = next((frame.name for frame in frames if not {"asyncio", "orders"} & set(Path(frame.filename).parts)), "")
+    return f"{type(error).__name__}{name and f' in {name}'}"
 
 
 def _brief(error: Exception) -> str:

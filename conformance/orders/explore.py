@@ -141,24 +141,27 @@ def attempt(program: Program, scheduler: Scheduler, level: Level, limit: int, *,
     """One run of a program. Raises `Undetermined`, which says nothing about the program's own faults."""
     loop = ScheduledLoop(scheduler, level, limit=limit, traced=traced)
     try:
-        error: Exception | None = None
-        try:
-            with loop.controlled():
-                loop.run_until_complete(program(loop))
-        except Undetermined:
-            raise
-        except Exception as raised:
-            error = raised
-        except asyncio.CancelledError as cancelled:
-            error = Cancelled("The program was cancelled.")
-            error.__cause__ = cancelled
-        left = loop.tasks()
-        if error is None and left:
-            error = Leaked(f"When the program had ended, tasks were left: {', '.join(map(_name, left))}.")
-        error = error or next(map(_error, loop.errors), None) or next(map(_unheard, loop.unheard()), None)
+        with loop.controlled():  # the garbage collector decides nothing: neither while it runs, nor what is seen of it
+            error = _raised(program, loop)
         return Run(loop.schedule, error, tuple(loop.trace or ()))
     finally:
         loop.dispose()
+
+
+def _raised(program: Program, loop: ScheduledLoop) -> Exception | None:
+    try:
+        loop.run_until_complete(program(loop))
+    except Undetermined:
+        raise
+    except Exception as error:
+        return error
+    except asyncio.CancelledError as error:
+        cancelled = Cancelled("The program was cancelled.")
+        cancelled.__cause__ = error
+        return cancelled
+    if left := loop.tasks():
+        return Leaked(f"When the program had ended, tasks were left: {', '.join(map(_name, left))}.")
+    return next(map(_error, loop.errors), None) or next(map(_unheard, loop.unheard()), None)
 
 
 def deterministic(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 from wslifecycle.conformance.orders.resources import Fault, Resources
 from wslifecycle.conformance.orders.witness import (
@@ -22,6 +22,7 @@ from wslifecycle.conformance.orders.witness import (
     kind_of,
 )
 from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.session import Session
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle
 from wslifecycle.statemachine.model import Actor
@@ -33,10 +34,23 @@ HEARD = frozenset({"peer_message", "peer_ping", "peer_close", "peer_violation"})
 """What the machine is told of that the peer sends."""
 
 Situation = tuple[str, str, int]
-"""A state of the machine, an event, and how many receive() calls waited when it took place."""
+"""A state of the machine, an event, and how many calls of receive() were pending when it took place."""
 
 MOST = 2
 """More than so many waiting receive() calls make no other situation."""
+
+
+class Place(NamedTuple):
+    """Where a connection is. `deaf`: the peer has sent the last frame that means anything."""
+
+    state: str
+    receiving: int
+    kept: bool
+    sending: bool
+    transport: str
+    called: bool
+    serves: bool
+    deaf: bool
 
 
 class Insider(Witness):
@@ -66,6 +80,9 @@ class Insider(Witness):
         self.called = True  # from the first moment of its connection
         self.serves = False
         """Whether the request is complete: before that there is no lifecycle."""
+        self.forces = False
+        """Timers are made to run out, as if they had."""
+        self.session: Session | None = None
         self.situations: set[Situation] = set()
         self._answer: Answer | None = None
         self._asked: Answer | None = None  # the first answer since the last send() began
@@ -77,6 +94,8 @@ class Insider(Witness):
         self._heard = 0  # so much of that the machine was told
         self._queued: set[int] = set()  # calls of receive() that were not alone when they began
         self._timers: set[str] = {dict(call.fields)["timer"] for call in self.machine.flat.opening}
+
+    free: ClassVar[frozenset[str]] = frozenset()
 
     def sees(self, parsed: Parsed) -> bool:
         """Everything but what only a model knows: what is cancelled in the moment in which it happens anyway."""
@@ -96,16 +115,31 @@ class Insider(Witness):
 
     # ---------------------------------------------------------------------------------------- the machine
 
-    def on_session(self, session: object) -> None:
+    def place(self) -> Place:
+        """Where the connection is, as far as that decides what can be brought about next."""
+        deaf = any(event in ("peer_close", "peer_violation") for event, _ in self._arrivals[: self._heard])
+        return Place(
+            self._state,
+            min(self.receiving, MOST),
+            self._kept > 0,
+            self.sending > 0,
+            self.transport,
+            self.called,
+            self.serves,
+            deaf,
+        )
+
+    def on_session(self, session: Session) -> None:
         """A session begins."""
         self.flush()
         self.serves = True
+        self.session = session
         for timer in self._timers:
             self.resources.start(timer)
 
     def observe(self, answer: Answer) -> None:
         """The machine has answered."""
-        self.situations.add((answer.source, answer.event, min(self.receiving, MOST)))
+        self.situations.add((answer.source, answer.event, min(self.pending, MOST)))
         self.flush()
         event = self.machine.spec.events[answer.event]
         action, marks = "", set[str]()
@@ -123,6 +157,9 @@ class Insider(Witness):
             self._told_messages += 1
         elif answer.event == "peer_lost" and self.transport in ("ending", "cut"):
             action = "transport_tells"
+        effects = [call.effect for call in answer.effects if not call.effect.endswith("_timer")]
+        if answer.refusal is None and len(set(effects)) < len(effects):
+            marks.add("twice")
         if answer.event in HEARD:
             self._hear(answer)
         elif answer.event in ("peer_lost", "peer_eof"):
@@ -131,7 +168,7 @@ class Insider(Witness):
         self._asked = self._asked or answer
         for timer in self.machine.spec.timers.values():
             if timer.event == answer.event:
-                if timer.name == "keepalive" and answer.moves:
+                if timer.name == "keepalive" and answer.moves and not self.forces:
                     self._faults(self.resources.expires())
                 self._timers.discard(timer.name)
                 self.resources.stop(timer.name)
@@ -306,9 +343,14 @@ class Insider(Witness):
             self._queued.add(number)
         return number
 
+    def _owes_no_more(self) -> None:
+        """Ours repeats the disconnect to every call."""
+
     def gives(self, message: Mapping[str, Any], call: int) -> None:
         """A receive() is answered."""
         again = self.told is not None
+        if self.told is not None and message.get("type") == self.told["type"] and dict(message) != self.told:
+            self.found("one_disconnect", "R28", f"receive() gave {dict(message)!r}, and before that {self.told!r}")
         super().gives(message, call)
         gift = self._gifts.popleft() if self._gifts else None
         if gift is None or gift.event != EVENTS.get(str(message.get("type"))):

@@ -44,8 +44,8 @@ class Near:
 
     @property
     def writable(self) -> bool:
-        """Whether something can be written, be it in vain."""
-        return len(self.sent) < self.room or self.far.gone or self.far.closed
+        """Whether something can be written, be it in vain: a connection that is lost has room."""
+        return len(self.sent) < self.room
 
     def recv(self, size: int) -> bytes:
         """What has arrived, b"" at the end. In which pieces it has arrived is chosen; the stock order: all of it."""

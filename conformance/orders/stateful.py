@@ -14,8 +14,8 @@ is shrunk, and printed as a program that repeats it, with what happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar, cast
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -26,6 +26,8 @@ from wslifecycle.conformance.orders.schedulers import Level, Tape
 from wslifecycle.conformance.orders.witness import Broken, Witness
 from wslifecycle.conformance.peer import FRAMES
 from wslifecycle.statemachine.cover import MESSAGES
+
+F = TypeVar("F", bound=Callable[..., None])
 
 DATA: tuple[str | bytes, ...] = ("hi", "", b"\x00\xff", b"", "grüße", "x" * 200)
 """What is in the messages of both sides."""
@@ -45,8 +47,30 @@ MALFORMED: tuple[Any, ...] = (
 )
 """Messages that no app may send in any state."""
 
+PEER_ENDS: tuple[tuple[Any, ...], ...] = (
+    *(("peer_closes", code) for code in (1000, 1001, 4000, None)),
+    *((name,) for name in ("peer_ends", "peer_shuts", "peer_resets")),
+    *(("peer_violates", kind) for kind in sorted(set(FRAMES) - {"too_big"})),
+)
+"""How the peer may end it."""
+
 THEN = st.sampled_from(("idle", "idle", "idle", "one", "two", "nothing"))
 """What follows on an act: everything that can, one or two iterations of the loop, or the next act at once."""
+
+CONNECTS: dict[str, st.SearchStrategy[Any]] = {
+    "tape": st.binary(max_size=48),
+    "room": st.sampled_from((65536, 150, 1)),
+    "high": st.sampled_from((None, 0, 150)),
+    "followed": st.integers(0, 2),
+    "begins": st.sampled_from(("open", "open", "connected", "called", "new")),
+}
+"""What `connects` is given."""
+
+
+def connecting(**own: st.SearchStrategy[Any]) -> Callable[[F], F]:
+    """Marks the `connects` of a `Fuzz`, which is given what is in `CONNECTS`, and something of its own."""
+    mark: Any = initialize  # no type checker knows that none of it is a target
+    return cast(Callable[[F], F], mark(**CONNECTS | own))
 
 
 def _serves(machine: Fuzz) -> bool:
@@ -64,11 +88,12 @@ def _writes(machine: Fuzz) -> bool:
 class Fuzz(RuleBasedStateMachine):
     """One connection in each example. A subclass has `make`, and may have another `witness` or other rules.
 
-    `level`: what may be ordered otherwise than the stock loop does it. `messages`: what its app may send; a server that
-    does not check shapes takes none that are malformed. `violations`: what its peer may do.
+    `level`: what may be ordered otherwise than the stock loop does it. `messages`: what its app may send, by the event
+    that it is, and `malformed` what it may not; for a server that does not check shapes, nothing.
     """
 
     level: ClassVar[Level] = Level.LANES
+    messages: ClassVar[Mapping[str, Mapping[str, Any]]] = MESSAGES
     malformed: ClassVar[tuple[Any, ...]] = MALFORMED
     known: ClassVar[frozenset[str]] = frozenset()
     """Names of findings that do not count."""
@@ -85,13 +110,7 @@ class Fuzz(RuleBasedStateMachine):
 
     # ---------------------------------------------------------------------------------------- the rules
 
-    @initialize(
-        tape=st.binary(max_size=48),
-        room=st.sampled_from((65536, 150, 1)),
-        high=st.sampled_from((None, 0, 150)),
-        followed=st.integers(0, 2),
-        begins=st.sampled_from(("open", "open", "connected", "called", "new")),
-    )
+    @connecting()
     def connects(self, tape: bytes, room: int, high: int | None, followed: int, begins: str) -> None:
         """A peer connects; the app may have come some way already."""
         loop = ScheduledLoop(Tape(tape), self.level)
@@ -115,7 +134,7 @@ class Fuzz(RuleBasedStateMachine):
     @rule(event=st.sampled_from(sorted(MESSAGES)), then=THEN)
     def app_sends(self, event: str, then: str) -> None:
         """The app sends a message that is right in some state."""
-        self._do(lambda: self.x.send(dict(MESSAGES[event])), then)
+        self._do(lambda: self.x.send(dict(self.messages[event])), then)
 
     @precondition(_serves)
     @rule(data=st.sampled_from(DATA), then=THEN)
@@ -155,24 +174,12 @@ class Fuzz(RuleBasedStateMachine):
         self._do(lambda: self.x.peer_sends(data, cut=cut, pieces=pieces), then)
 
     @precondition(_writes)
-    @rule(code=st.sampled_from((1000, 1001, 4000, None)), then=THEN)
-    def peer_closes(self, code: int | None, then: str) -> None:
-        """The peer sends a Close."""
-        self._do(lambda: self.x.peer_closes(code), then)
-
-    @precondition(_writes)
     @rule(ping=st.booleans(), then=THEN)
     def peer_pings(self, ping: bool, then: str) -> None:
         """The peer sends a Ping, or a Pong to the last Ping that it has read."""
         self._do(self.x.peer_pings if ping else self.x.peer_pongs, then)
 
-    @precondition(_writes)
-    @rule(kind=st.sampled_from(sorted(set(FRAMES) - {"too_big"})), then=THEN)
-    def peer_violates(self, kind: str, then: str) -> None:
-        """The peer breaks RFC 6455."""
-        self._do(lambda: self.x.peer_violates(kind), then)
-
-    @precondition(_writes)
+    @precondition(lambda self: self.x.has_more and _writes(self))
     @rule(then=THEN)
     def peer_goes_on(self, then: str) -> None:
         """The peer sends the rest of a frame."""
@@ -184,11 +191,18 @@ class Fuzz(RuleBasedStateMachine):
         """The peer reads."""
         self._do(lambda: self.x.peer_reads(size), then)
 
+    @precondition(lambda self: self.x.far.unread)
+    @rule()
+    def peer_drains(self) -> None:
+        """The peer reads until nothing more comes."""
+        self._go(self.x.peer_drains)
+
     @precondition(_writes)
-    @rule(how=st.sampled_from(("peer_ends", "peer_shuts", "peer_resets")), then=THEN)
-    def peer_leaves(self, how: str, then: str) -> None:
-        """The peer ends its side, closes its socket, or resets the connection."""
-        self._do(getattr(self.x, how), then)
+    @rule(how=st.sampled_from(PEER_ENDS), then=THEN)
+    def peer_makes_an_end(self, how: tuple[Any, ...], then: str) -> None:
+        """The peer sends a Close or breaks RFC 6455, ends its side, closes its socket, or resets the connection."""
+        act, *given = how
+        self._do(lambda: getattr(self.x, act)(*given), then)
 
     @rule(seconds=st.sampled_from((0.01, 1.0, 10.0, 20.0, 45.0)))
     def time_passes(self, seconds: float) -> None:
@@ -223,8 +237,12 @@ class Fuzz(RuleBasedStateMachine):
         try:
             act()
         except Broken as broken:
-            broken.add_note(self.x.told())
+            broken.add_note(self.told())
             raise
+
+    def told(self) -> str:
+        """The whole exchange, as a program and a story."""
+        return self.x.told()
 
     def teardown(self) -> None:
         """The connection comes to its end."""

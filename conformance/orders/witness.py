@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from wslifecycle.conformance.judge import Judge, Seen
 from wslifecycle.conformance.orders.kernel import Transport
@@ -46,6 +46,16 @@ SEEN_EFFECTS = frozenset(
 BY_ITSELF = frozenset({"gives", "app_waited"})
 """Actions of the server: they have had their chance when nothing more can happen."""
 
+NO_RULE = frozenset({"silent_after_the_end"})
+"""Properties that no rule asks of others: what is written behind a `close()` of the transport comes before its end."""
+
+MAY = {
+    "": ("app_accept", "app_close", "app_response_start"),
+    "app_accept": ("app_send", "app_close"),
+    "app_response_start": ("app_response_body", "app_response_end"),
+}
+"""What an app may send after what it has sent before, as far as it can know; "" is the beginning."""
+
 EVENTS = {
     "websocket.accept": "app_accept",
     "websocket.send": "app_send",
@@ -66,6 +76,13 @@ class Finding:
     level: str
     """`must`, `should` or `choice`."""
     text: str
+    cause: str = ""
+    """What tells apart several ways in which the same does not hold: the event of the step, or where an error is."""
+
+    @property
+    def key(self) -> str:
+        """Name and cause."""
+        return f"{self.name}: {self.cause}" if self.cause else self.name
 
     def __str__(self) -> str:
         return f"[{self.rule or 'any'}, {self.level}] {self.name}: {self.text}"
@@ -80,13 +97,16 @@ class Broken(AssertionError):
 
 
 class Watched:
-    """A property that is watched: its monitor, and for `leads to` what it still owes something for, "" if nothing."""
+    """A property that is watched: its monitor, and for `leads to` what it still owes something for, "" if nothing.
 
-    __slots__ = ("_first", "_leads", "_monitor", "_second", "declared", "owed")
+    `event`: that of the step since which it is owed.
+    """
+
+    __slots__ = ("_first", "_leads", "_monitor", "_second", "declared", "event", "owed")
 
     def __init__(self, declared: Property, parsed: Parsed) -> None:
         self.declared = declared
-        self.owed = ""
+        self.owed = self.event = ""
         self._first = judge(parsed.first)
         self._leads = parsed.form is Form.LEADS_TO
         self._monitor = Monitor(declared, parsed=parsed)
@@ -98,7 +118,7 @@ class Watched:
             if self._second(step):
                 self.owed = ""
             elif not self.owed and self._first(step):
-                self.owed = told(step)
+                self.owed, self.event = told(step), step.event
         return self._monitor.observe(step)
 
 
@@ -119,8 +139,10 @@ class Witness:
     """One connection. `followed`: which message of the app, and which of the peer, the properties follow.
 
     `machine`: whose spec says what is right. `finding` has what was found, and nothing is looked for behind the first
-    finding, unless its name is in `known`: such a one is kept in `others`.
+    finding, unless its name or its key is in `known`: such a one is kept in `others`.
     """
+
+    free: ClassVar[frozenset[str]] = NO_RULE
 
     def __init__(
         self,
@@ -137,7 +159,7 @@ class Witness:
         self.finding: Finding | None = None
         self.others: list[Finding] = []
         self._known = frozenset(known)
-        self._followed = followed
+        self.followed = followed
         facts = machine.dialect(spec_version).facts
         facts |= sum(self.flat.bits[fact.name] for fact in self.flat.facts if fact.extension in extensions)
         self._fixed = {name for name, bit in self.flat.bits.items() if facts & bit and self.flat.spec.facts[name].fixed}
@@ -167,11 +189,20 @@ class Witness:
         self._calls = 0
         self._owing: set[int] = set()
         self._waiting: list[int] = []
+        self._taken: set[int] = set()  # the places in `started` of what an open connection has taken at once
+        self._sent = self._came = ""  # the message of the app that is judged, and how far the app has come by its own
+        self._deaf = self._early = False
         self._ping_owed: bytes | None = None
+        self.pending = 0
+        """How many calls of receive() the app has begun and not got an answer to, be it in a task that has not run."""
         self.clock: Callable[[], float] = lambda: 0.0
         self.last_ping = b""
         """The payload of the last Ping that the peer has read."""
-        self.watched = [Watched(declared, parsed) for declared, parsed in _parsed(machine) if self.sees(parsed)]
+        self.watched = [
+            Watched(declared, parsed)
+            for declared, parsed in _parsed(machine)
+            if self.sees(parsed) and declared.name not in self.free
+        ]
 
     # ---------------------------------------------------------------------------------------- what can be seen
 
@@ -268,17 +299,24 @@ class Witness:
         self.steps.append(step)
         for watched in self.watched:
             if not watched.observe(step):
-                self._property(watched, f"it is broken by {told(step)}")
+                self._property(watched, f"it is broken by {told(step)}", step.event)
 
-    def _property(self, watched: Watched, text: str) -> None:
-        declared = watched.declared
-        self.found(declared.name, declared.rule, f"`{declared.holds}` does not hold: {text}")
+    def _property(self, watched: Watched, text: str, event: str) -> None:
+        declared, rule = watched.declared, watched.declared.rule
+        if declared.name == "late_is_no_violation":
+            if self._came in ("app_close", "app_response_end"):
+                event = "after its own end"
+            elif self._sent in MAY.get(self._came, ()):
+                rule = "R32" if "raising" in self._fixed else "R47"
+            else:
+                return  # it may be refused in any case (C41)
+        self.found(declared.name, rule, f"`{declared.holds}` does not hold: {text}", event)
 
-    def found(self, name: str, rule: str, text: str) -> None:
+    def found(self, name: str, rule: str, text: str, cause: str = "") -> None:
         """Something that should not be: kept, if it is the first that is not known."""
-        finding = Finding(name, rule, level_of(self.flat, rule), text)
-        if name in self._known:
-            if name not in {other.name for other in self.others}:
+        finding = Finding(name, rule, level_of(self.flat, rule), text, cause)
+        if not self._known.isdisjoint((name, finding.key)):
+            if finding.key not in {other.key for other in self.others}:
                 self.others.append(finding)
         elif self.finding is None:
             self.finding = finding
@@ -332,13 +370,18 @@ class Witness:
             marks |= self._marks(self.passed + place)
             passed = self.passed + place + 1
         if event == "give_disconnect" and self.told is not None and dict(message) != self.told:
-            marks.add("differs")
+            marks |= set() if message.get("code") == 1006 else {"differs"}  # which a repeated one may have (C7)
         self.begin(event, "gives", *marks)
         self._answered(call)
         if event == "give_message":
             self.passed = passed
         if event == "give_disconnect" and self.told is None:
             self.told = dict(message)
+            self._owes_no_more()
+
+    def _owes_no_more(self) -> None:
+        """Whether other calls of receive() are answered when one was told of the end is a choice (C6, C16)."""
+        self._owing.clear()
 
     def receive_raises(self, error: BaseException, call: int) -> None:
         """A receive() raises."""
@@ -361,6 +404,7 @@ class Witness:
         self, message: object, error: BaseException | None = None, *, first: bool = True, blocked: bool = False
     ) -> None:
         """A send() returns or raises; `first`: it has not waited before; `blocked`: writing was paused when it did."""
+        self._sent = event_of(message)
         if error is not None and not first:
             self.begin("app_waited")
         if error is not None:
@@ -368,28 +412,44 @@ class Witness:
             self._open.refused = kind_of(error)
         elif first:
             self.accepted(message)
+            is_open = self.upgraded and self.transport == "up" and not (self.close_sent or self.failed)
+            if is_open and self._sent == "app_send":
+                self._taken.add(len(self.started) - 1)
 
     def accepted(self, message: object) -> None:
         """A send() was not refused: it returned at once, or began to wait."""
-        if event_of(message) == "app_send" and isinstance(message, Mapping):
+        event = event_of(message)
+        if event in MAY.get(self._came, ()) and event not in ("app_send", "app_response_body"):
+            self._came = event
+        if event == "app_send" and isinstance(message, Mapping):
             data = message["text"] if message.get("text") is not None else message["bytes"]
             self.started.append(data if isinstance(data, str) else bytes(data))
 
     def _marks(self, number: int) -> set[str]:
-        return {"followed"} if number == self._followed else {"later"} if number > self._followed else set()
+        return {"followed"} if number == self.followed else {"later"} if number > self.followed else set()
 
     # ---------------------------------------------------------------------------------------- the peer
 
     def arrives(self, event: str, data: str | bytes | None = None) -> None:
         """Something of the peer has reached the server: a whole frame, or its end."""
-        owed = self.upgraded and self.transport == "up" and not self.close_sent
+        owed = self.upgraded and self.transport == "up" and not (self.close_sent or self._deaf or self._early)
+        self._deaf |= event == "peer_close"
         if event == "peer_message":
             assert data is not None
             marks = self._marks(len(self.arrived)) if owed else set[str]()
             self.begin(event if owed else "peer_writes", "", *marks)  # when the others are decoded cannot be seen
             self.arrived.append((data, owed))
         elif event in ("peer_lost", "peer_eof") or self.upgraded:
-            self.begin(event)
+            self.begin("peer_writes" if self._early and event not in ("peer_lost", "peer_eof") else event)
+
+    def comes(self, *, faulty: bool) -> None:
+        """Frames of the peer, or parts of them, have come in one piece, before it is told what in it is whole.
+
+        `faulty`: one of them breaks RFC 6455, and a server need not process what came with it (W9). It may drop what
+        comes before the accept (C14), and then nobody knows where the next frame begins.
+        """
+        self._deaf |= faulty
+        self._early |= not self.upgraded
 
     def reads(self, size: int) -> None:
         """The peer has read so many bytes."""
@@ -445,7 +505,7 @@ class Witness:
         place = self._read_messages
         for end, entry in self._out:
             if "text" in entry or "bytes" in entry:
-                if place == self._followed:
+                if place == self.followed:
                     return end > self._out_size - unsent
                 place += 1
         return False
@@ -498,7 +558,8 @@ class Witness:
         for watched in self.watched:
             fair = set(watched.declared.fair)
             if watched.owed and fair and fair <= able:
-                self._property(watched, f"nothing happens any more, and it is owed since {watched.owed}")
+                text = f"nothing happens any more, and it is owed since {watched.owed}"
+                self._property(watched, text, watched.event)
 
     def look(self) -> None:
         """Between two iterations of the loop."""
@@ -526,11 +587,24 @@ class Witness:
         self._rest()
         for watched in self.watched:
             if watched.owed:
-                self._property(watched, f"all has ended, and it is owed since {watched.owed}")
-        later = iter(self.started)
-        if not all(data in later for data in self.written):
+                self._property(watched, f"all has ended, and it is owed since {watched.owed}", watched.event)
+        if not self._written_as_sent():
             text = f"the app sent {short(self.started)}, and what was written is {short(self.written)}"
             self.found("as_sent_by_app", "W13", text)
+
+    def _written_as_sent(self) -> bool:
+        """Whether what was written is what the app has sent, in its order, and nothing that had to be written is left
+        out before another one that was. What was sent last may be lost with the connection.
+        """
+        places = {0}
+        for data in self.written:
+            places = {
+                at + 1
+                for place in places
+                for at in range(place, len(self.started))
+                if self.started[at] == data and self._taken.isdisjoint(range(place, at))
+            }
+        return bool(places)
 
     def _rest(self) -> None:
         self.flush()
