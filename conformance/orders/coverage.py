@@ -94,10 +94,11 @@ def sweep(progress: Callable[[Swept], None] = lambda swept: None) -> Swept:
                         _play(program, slow, swept, peer_first=first)
             progress(swept)
         waiting = [way for place, way in places if place.sending and not place.receiving and not place.kept]
-        for way, some, pending in product(waiting, product(ENDS, repeat=2), range(MOST + 1)):
-            for program, first in _attempts(way, [some], pending):
-                if any(event == "app_waited" and count == pending for _, event, count in swept.missing):
-                    _play(program, slow, swept, peer_first=first)
+        for more, some, way in product(range(MOST + 2), product(ENDS, repeat=2), waiting):
+            if not any(event == "app_waited" for _, event, _ in swept.missing):
+                break
+            for program, first in _attempts(way, [some], more):
+                _play(program, slow, swept, peer_first=first)
             progress(swept)
     return swept
 
@@ -190,11 +191,11 @@ def _do(x: Exchange, witness: Insider, act: Act) -> bool:
             x.idle()
         case ("run", count):
             x.run(int(count))
-        case ("ask",) if x.serves and len(x.calls) < 4:
+        case ("ask",) if x.serves and len(x.calls) < 6:
             x.ask()
         case ("cancel",) if x.calls:
             x.cancel(len(x.calls) - 1)
-        case ("send", event) if x.serves and len(x.calls) < 4:
+        case ("send", event) if x.serves and len(x.calls) < 6:
             x.send(dict(cover.MESSAGES[event]))
         case ("end", how) if x.called:
             x.end(AppError("the app") if how == "raises" else None)

@@ -343,6 +343,9 @@ class Insider(Witness):
             self._queued.add(number)
         return number
 
+    def comes(self, *, faulty: bool) -> None:
+        """Ours holds what comes early, and loses nothing that came before a fault."""
+
     def _owes_no_more(self) -> None:
         """Ours repeats the disconnect to every call."""
 
@@ -360,9 +363,10 @@ class Insider(Witness):
 
     def cancels(self, call: int) -> None:
         """A receive() is cancelled. A repeated disconnect that it waited to give is given to nobody."""
+        first = call == self._waiting[0]
         super().cancels(call)
-        while len(self._gifts) > self.receiving and self._gifts[-1].event == "give_disconnect":
-            self._gifts.pop()
+        if first and self._gifts and self._gifts[0].event == "give_disconnect":
+            self._gifts.popleft()
 
     def idle(self) -> None:
         """Nothing more can happen by itself now: nothing that is due may be kept from a receive() that waits."""
@@ -370,6 +374,8 @@ class Insider(Witness):
         due = self.machine.due[self.case][self._state]
         if self.receiving and not self._gifts and due.refusal is not Refusal.NOT_DUE:
             self.found("wakes_up", "R28", f"a receive() waits, and {due.event} is due in {self._state}")
+        if len(self._gifts) > len(self._waiting):
+            self.found("as_sent", "R26", f"{self._gifts[0].event} was taken, and given to nobody")
         if not self.paused:
             self._all_heard("nothing more happens, and")
         self._faults(self.resources.idle(is_open=self._state.startswith("open/"), kept=self._kept))

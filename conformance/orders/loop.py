@@ -150,13 +150,18 @@ class ScheduledLoop(_SelectorLoop):
         finally:
             self._stops_after = -1
 
-    def advance(self, seconds: float) -> None:
-        """Runs until nothing is left that could happen within so many seconds."""
+    def advance(self, seconds: float, look: Callable[[], None] = lambda: None) -> None:
+        """Runs until nothing is left that could happen within so many seconds.
+
+        `look` is called whenever nothing is left before the next timer.
+        """
         end = self._time + seconds
         self.run_until_idle()
+        look()
         while (when := self._next_timer()) is not None and when <= end:
             self._time = when
             self.run_until_idle()
+            look()
         self._time = end
 
     @contextmanager

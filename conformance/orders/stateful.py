@@ -47,6 +47,14 @@ MALFORMED: tuple[Any, ...] = (
 )
 """Messages that no app may send in any state."""
 
+APP_ENDS = (
+    "app_return",
+    "app_raise",
+    "app_cancel",
+    *(event for event in MESSAGES if event not in ("app_accept", "app_send")),
+)
+"""How the app may end it: by itself, or by a message."""
+
 PEER_ENDS: tuple[tuple[Any, ...], ...] = (
     *(("peer_closes", code) for code in (1000, 1001, 4000, None)),
     *((name,) for name in ("peer_ends", "peer_shuts", "peer_resets")),
@@ -62,7 +70,8 @@ CONNECTS: dict[str, st.SearchStrategy[Any]] = {
     "room": st.sampled_from((65536, 150, 1)),
     "high": st.sampled_from((None, 0, 150)),
     "followed": st.integers(0, 2),
-    "begins": st.sampled_from(("open", "open", "connected", "called", "new")),
+    "begins": st.sampled_from(("open", "open", "open", "connected", "called", "new")),
+    "lasts": st.integers(0, 12),
 }
 """What `connects` is given."""
 
@@ -85,6 +94,11 @@ def _writes(machine: Fuzz) -> bool:
     return not machine.x.far.ended
 
 
+def _ends(machine: Fuzz) -> bool:
+    """Whether the connection may come to an end by now."""
+    return machine.steps >= machine.lasts
+
+
 class Fuzz(RuleBasedStateMachine):
     """One connection in each example. A subclass has `make`, and may have another `witness` or other rules.
 
@@ -99,6 +113,8 @@ class Fuzz(RuleBasedStateMachine):
     """Names of findings that do not count."""
 
     x: Exchange
+    lasts: int
+    steps = 0
 
     def make(self, app: App) -> Any:
         """The protocol under test, for one connection: an `asyncio.Protocol` that serves this ASGI app."""
@@ -111,8 +127,9 @@ class Fuzz(RuleBasedStateMachine):
     # ---------------------------------------------------------------------------------------- the rules
 
     @connecting()
-    def connects(self, tape: bytes, room: int, high: int | None, followed: int, begins: str) -> None:
-        """A peer connects; the app may have come some way already."""
+    def connects(self, tape: bytes, room: int, high: int | None, followed: int, begins: str, lasts: int) -> None:
+        """A peer connects; the app may have come some way already, and no side ends it for so many steps."""
+        self.lasts = lasts
         loop = ScheduledLoop(Tape(tape), self.level)
         self.x = Exchange(loop, self.make, self.witness(followed), room=room, high=high)
         self._go(self.x.idle if begins != "new" else lambda: self.x.run(1))
@@ -131,10 +148,10 @@ class Fuzz(RuleBasedStateMachine):
         self._do(self.x.ask, then)
 
     @precondition(_serves)
-    @rule(event=st.sampled_from(sorted(MESSAGES)), then=THEN)
-    def app_sends(self, event: str, then: str) -> None:
-        """The app sends a message that is right in some state."""
-        self._do(lambda: self.x.send(dict(self.messages[event])), then)
+    @rule(then=THEN)
+    def app_accepts(self, then: str) -> None:
+        """The app accepts."""
+        self._do(lambda: self.x.send(dict(self.messages["app_accept"])), then)
 
     @precondition(_serves)
     @rule(data=st.sampled_from(DATA), then=THEN)
@@ -155,17 +172,15 @@ class Fuzz(RuleBasedStateMachine):
         """The app cancels a call that waits."""
         self._do(lambda: self.x.cancel(number % len(self.x.calls)), then)
 
-    @precondition(lambda self: self.x.called)
-    @rule(how=st.sampled_from(("returns", "raises", "is cancelled")), then=THEN)
-    def app_ends(self, how: str, then: str) -> None:
-        """The app returns, raises, or cancels itself."""
-        match how:
-            case "returns":
-                self._do(self.x.end, then)
-            case "raises":
-                self._do(lambda: self.x.end(AppError("the app")), then)
-            case _:
-                self._do(self.x.cancel_app, then)
+    @precondition(lambda self: _serves(self) and _ends(self))
+    @rule(how=st.sampled_from(APP_ENDS), then=THEN)
+    def app_makes_an_end(self, how: str, then: str) -> None:
+        """The app closes or denies, returns, raises, or cancels itself."""
+        if how in self.messages:
+            self._do(lambda: self.x.send(dict(self.messages[how])), then)
+        elif self.x.called:
+            act = {"app_return": self.x.end, "app_cancel": self.x.cancel_app}
+            self._do(act.get(how, lambda: self.x.end(AppError("the app"))), then)
 
     @precondition(_writes)
     @rule(data=st.sampled_from(DATA), cut=st.sampled_from((None, None, 0, 1, 5)), pieces=st.integers(1, 3), then=THEN)
@@ -197,19 +212,25 @@ class Fuzz(RuleBasedStateMachine):
         """The peer reads until nothing more comes."""
         self._go(self.x.peer_drains)
 
-    @precondition(_writes)
+    @precondition(lambda self: _writes(self) and _ends(self))
     @rule(how=st.sampled_from(PEER_ENDS), then=THEN)
     def peer_makes_an_end(self, how: tuple[Any, ...], then: str) -> None:
         """The peer sends a Close or breaks RFC 6455, ends its side, closes its socket, or resets the connection."""
         act, *given = how
         self._do(lambda: getattr(self.x, act)(*given), then)
 
-    @rule(seconds=st.sampled_from((0.01, 1.0, 10.0, 20.0, 45.0)))
+    @rule(seconds=st.sampled_from((0.01, 0.06, 1.0, 6.0)))
     def time_passes(self, seconds: float) -> None:
         """Time passes."""
         self._go(lambda: self.x.time(seconds))
 
-    @precondition(lambda self: hasattr(self.x.protocol, "shutdown"))
+    @precondition(_ends)
+    @rule(seconds=st.sampled_from((10.0, 20.0, 45.0)))
+    def long_time_passes(self, seconds: float) -> None:
+        """So much time passes that patience ends."""
+        self._go(lambda: self.x.time(seconds))
+
+    @precondition(lambda self: hasattr(self.x.protocol, "shutdown") and _ends(self))
     @rule(then=THEN)
     def server_shuts_down(self, then: str) -> None:
         """The server shuts down."""
@@ -224,6 +245,7 @@ class Fuzz(RuleBasedStateMachine):
 
     def _do(self, act: Callable[[], object], then: str) -> None:
         """An act, and what follows on it."""
+        self.steps += 1
         self._go(act)
         match then:
             case "idle":

@@ -17,14 +17,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from wslifecycle.conformance.orders.exchange import App, Exchange, Make
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.schedulers import Level
-from wslifecycle.conformance.orders.stateful import CONNECTS, THEN, Fuzz
+from wslifecycle.conformance.orders.stateful import THEN, Fuzz, connecting
 from wslifecycle.conformance.orders.survey import quiet
 from wslifecycle.conformance.orders.witness import Witness
 from wslifecycle.statemachine.cover import MESSAGES
@@ -126,12 +126,15 @@ class Served(Fuzz):
         version, extensions = advertised(self.implementation)
         return Witness(spec_version=version, extensions=extensions, followed=followed, known=self.known)
 
-    @initialize(**CONNECTS)  # type: ignore[call-overload,untyped-decorator]
-    def connects(self, tape: bytes, room: int, high: int | None, followed: int, begins: str) -> None:
-        """A peer connects, and its request was taken; the app may have come some way already."""
-        super().connects(tape, room, high, followed, "called" if begins == "new" else begins)
+    @connecting()
+    def connects(self, tape: bytes, room: int, high: int | None, followed: int, begins: str, lasts: int) -> None:
+        """A peer connects, and its request was taken; the app may have come some way already.
 
-    @precondition(lambda self: self.x.protocol.can_shut_down)
+        The end may come at once, since what was found in Uvicorn was found there.
+        """
+        super().connects(tape, room, high, followed, "called" if begins == "new" else begins, lasts // 6)
+
+    @precondition(lambda self: self.steps >= self.lasts and self.x.protocol.can_shut_down)
     @rule(then=THEN)
     def server_shuts_down(self, then: str) -> None:
         """The server shuts down, once."""
