@@ -9,7 +9,7 @@ FUZZ = WSLIFECYCLE_FUZZ_SECONDS=$(1) $(BIN)/pytest -q -n auto -o faulthandler_ti
 CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long test-all test-oldest style types bench clean
+.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long faults test-all test-oldest style types bench clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,11 +52,15 @@ cover: $(READY) ## try every event in every state, on a Connection and over sock
 test: $(READY) ## run the tests, with asyncio in debug mode
 	PYTHONASYNCIODEBUG=1 $(BIN)/pytest
 
-fuzz: $(READY) ## fuzz our runtime for 90 seconds: any app, any peer, in any order
+fuzz: $(READY) ## visit every situation of our runtime, then fuzz it for 90 seconds: any app, any peer, in any order
+	$(BIN)/pytest -q tests/stateful/sweep.py
 	$(call FUZZ,90)
 
 fuzz-long: $(READY) ## fuzz it for as long as you like, and see how far it is (MINUTES=60)
 	$(call FUZZ,$$((60 * $(or $(MINUTES),60))))
+
+faults: $(READY) ## plant 54 faults in our runtime, one by one: does the fuzzer find them, and in how few acts? (15 min)
+	$(BIN)/python -m tests.stateful.hunt
 
 test-all: ## run the tests on each supported Python that is here
 	sh .ci/test-all
@@ -75,6 +79,7 @@ types: $(READY) ## check the types: mypy --strict on the package, then on what u
 bench: $(READY) ## measure what one consultation of the machine costs, and what a check of it does
 	$(BIN)/python benchmarks/consult.py
 	$(BIN)/python benchmarks/check.py
+	$(BIN)/python benchmarks/orders.py
 
 clean: ## remove everything that these verbs made, except diagrams/
 	rm -rf .venv .venv-* build dist src/*.egg-info .*_cache .hypothesis .coverage* htmlcov

@@ -3,8 +3,9 @@
 `wired.Wired` is a place of such a connection, so that the covers which are made from it can be run. `converse` runs
 one word: of every stimulus it holds what the app got, what the peer saw and what the machine was told of against what
 had to come of it. The app calls `send()` and `receive()`, returns and raises; the peer writes frames, ends its side and
-vanishes; the server shuts down. The timers are run out by hand (`Session.time_out`), and the transport's buffer is full by hand (`pause_writing`).
-Nothing sleeps: each stimulus is awaited until both sides have it, within the client's patience.
+vanishes; the server shuts down. The timers are run out by hand (`Session.time_out`), and the transport's buffer is full
+by hand (`pause_writing`). Nothing sleeps: each stimulus is awaited until both sides have it, within the client's
+patience.
 """
 
 from __future__ import annotations
