@@ -78,7 +78,8 @@ class Exchange:
     so many in the transport's buffer pause writing (None: asyncio's default).
 
     `program` has every act, as code that repeats it, `acts` the same as data, and `story` what was done and seen, in
-    words. `settings` are `room` and `high`.
+    words. `settings` are `room` and `high`. `given` has what each answered `receive()` gave or raised, in the order of
+    the answers, and `raised` what each `send()` raised.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Exchange:
         self.scope: Message = {}
         self.calls: list[Call] = []
         """Those that wait for their answer."""
+        self.given: list[Message | Exception] = []
+        self.raised: list[Exception] = []
         self.lost = False
         """The peer has reset the connection."""
         self.settings = {"room": room, "high": high}
@@ -173,10 +176,12 @@ class Exchange:
             raise
         except Exception as error:
             self._ends_pending(pends)
+            self.given.append(error)
             self._tell(f"receive() raises {error!r}")
             self.witness.receive_raises(error, call)
             return
         self._ends_pending(pends)
+        self.given.append(message)
         self._tell(f"receive() gives {short(message)}")
         self.witness.gives(message, call)
 
@@ -206,6 +211,7 @@ class Exchange:
             self._tell("send() is cancelled")
             raise
         except Exception as error:
+            self.raised.append(error)
             self._tell(f"send() raises {_brief(error)}")
             witness.sent(message, error, first=first, blocked=blocked)
         else:

@@ -1,8 +1,8 @@
 """Every situation that the model knows is brought about on the real runtime, and nothing goes wrong in any of them.
 
 A situation is a state of the machine, an event in it, refused ones too, and none, one or more calls of `receive()` that
-are pending. That a sweep can miss some is shown by taking acts away from it. It takes a minute: `make fuzz` runs it, and
-not `make test`.
+are pending. That a sweep can miss some is shown by taking acts away from it. It takes a minute: `make fuzz` runs it,
+and not `make test`.
 """
 
 from __future__ import annotations
