@@ -18,7 +18,7 @@ from tests.faults import FAULTS, faulty
 from wslifecycle.conformance.orders import Broken, Dfs, Exchange, Level, Random, Replay, ScheduledLoop, Witness
 from wslifecycle.conformance.orders.exchange import AppError
 from wslifecycle.conformance.orders.insider import Insider
-from wslifecycle.conformance.orders.witness import event_of, level_of
+from wslifecycle.conformance.orders.watched import event_of, level_of
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.session import Service

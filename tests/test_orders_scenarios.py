@@ -18,7 +18,7 @@ from wslifecycle.conformance.orders.exchange import AppError, Exchange, Make
 from wslifecycle.conformance.orders.insider import Insider
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.schedulers import Fifo, Level, Random, Scheduler
-from wslifecycle.conformance.orders.witness import Broken, kind_of
+from wslifecycle.conformance.orders.watched import Broken, kind_of
 from wslifecycle.conformance.peer import MAX_SIZE, _joined
 from wslifecycle.conformance.scenarios import Act, Scenario, Seen, differences, load_scenarios
 from wslifecycle.runtime.acceptor import Acceptor
@@ -70,7 +70,7 @@ class Driver:
         return Seen(given, _joined(seen), raised, sum(call.name == "receive" for call in x.calls))
 
     def _idle(self) -> None:
-        """Everything happens that can, and a repeated disconnect, which keeps its pace (C6). The witness is asked later."""
+        """Everything happens that can, also a disconnect once more, at its pace (C6). The witness is heard later."""
         with suppress(Broken):
             self.x.time(PACE)
 

@@ -19,7 +19,8 @@ from wslifecycle.conformance.orders.exchange import Exchange
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.survey import repeat, search, survey
 from wslifecycle.conformance.orders.uvicorn import Front, advertised, make, served
-from wslifecycle.conformance.orders.witness import Broken, Finding, Witness
+from wslifecycle.conformance.orders.watched import Broken, Finding
+from wslifecycle.conformance.orders.witness import Witness
 from wslifecycle.integrations.uvicorn import LifecycleProtocol
 
 SEEN = ("0.54.0",)

@@ -23,7 +23,8 @@ from wslifecycle.conformance.orders.schedulers import (
     Tape,
     Undetermined,
 )
-from wslifecycle.conformance.orders.witness import Broken, Finding, Witness
+from wslifecycle.conformance.orders.watched import Broken, Finding
+from wslifecycle.conformance.orders.witness import Witness
 
 __all__ = [
     "Broken",

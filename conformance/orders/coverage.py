@@ -21,7 +21,7 @@ from wslifecycle.conformance.orders.exchange import AppError, Exchange, Make
 from wslifecycle.conformance.orders.insider import MOST, Insider, Place, Situation
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.schedulers import Fifo, Level
-from wslifecycle.conformance.orders.witness import Broken
+from wslifecycle.conformance.orders.watched import Broken
 from wslifecycle.conformance.wired import Wired, beyond
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.options import Options

@@ -20,7 +20,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from wslifecycle.conformance.orders.kernel import Transport
 from wslifecycle.conformance.orders.loop import ScheduledLoop
-from wslifecycle.conformance.orders.witness import Broken, Witness, event_of
+from wslifecycle.conformance.orders.watched import Broken, event_of
+from wslifecycle.conformance.orders.witness import Witness
 from wslifecycle.conformance.peer import FRAMES, frame
 from wslifecycle.conformance.scenarios import short
 

@@ -12,15 +12,8 @@ from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 from wslifecycle.conformance.orders.resources import Fault, Resources
-from wslifecycle.conformance.orders.witness import (
-    BY_ITSELF,
-    EVENTS,
-    SEEN_EFFECTS,
-    Witness,
-    _Open,
-    event_of,
-    kind_of,
-)
+from wslifecycle.conformance.orders.watched import EVENTS, SEEN_EFFECTS, event_of, kind_of
+from wslifecycle.conformance.orders.witness import BY_ITSELF, Witness, _Open
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.session import Session
 from wslifecycle.statemachine.flatten import Answer

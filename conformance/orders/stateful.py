@@ -23,7 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from wslifecycle.conformance.orders.exchange import App, AppError, Exchange
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.schedulers import Level, Tape
-from wslifecycle.conformance.orders.witness import Broken, Witness
+from wslifecycle.conformance.orders.watched import Broken
+from wslifecycle.conformance.orders.witness import Witness
 from wslifecycle.conformance.peer import FRAMES
 from wslifecycle.statemachine.cover import MESSAGES
 

@@ -23,7 +23,7 @@ from wslifecycle.conformance.orders.exchange import Act, Exchange
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.schedulers import Replay, read_token
 from wslifecycle.conformance.orders.stateful import Fuzz
-from wslifecycle.conformance.orders.witness import Broken, Finding
+from wslifecycle.conformance.orders.watched import Broken, Finding
 
 
 @dataclass(frozen=True)

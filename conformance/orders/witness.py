@@ -14,34 +14,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, ClassVar
 
 from wslifecycle.conformance.judge import Judge, Seen
 from wslifecycle.conformance.orders.kernel import Transport
+from wslifecycle.conformance.orders.watched import (
+    EVENTS,
+    SEEN_EFFECTS,
+    Finding,
+    Watched,
+    event_of,
+    kind_of,
+    level_of,
+    properties_of,
+    told,
+)
 from wslifecycle.conformance.scenarios import short
 from wslifecycle.statemachine.flatten import Flat
 from wslifecycle.statemachine.machine import Lifecycle, lifecycle
-from wslifecycle.statemachine.model import Level, Property
-from wslifecycle.statemachine.properties import Form, Kind, Monitor, Parsed, Step, judge, parse, terms_of
-from wslifecycle.statemachine.system import CONDITIONS, MARKS, TRANSPORT, vocabulary
-
-SEEN_EFFECTS = frozenset(
-    {
-        "complete_handshake",
-        "send_response",
-        "send_head",
-        "send_body",
-        "end_response",
-        "send_message",
-        "send_close",
-        "send_pong",
-        "end_sending",
-        "end_transport",
-        "abort_transport",
-    }
-)
-"""The effects that the transport shows."""
+from wslifecycle.statemachine.properties import Form, Kind, Parsed, Step, terms_of
+from wslifecycle.statemachine.system import CONDITIONS, MARKS, TRANSPORT
 
 BY_ITSELF = frozenset({"gives", "app_waited"})
 """Actions of the server: they have had their chance when nothing more can happen."""
@@ -55,71 +47,6 @@ MAY = {
     "app_response_start": ("app_response_body", "app_response_end"),
 }
 """What an app may send after what it has sent before, as far as it can know; "" is the beginning."""
-
-EVENTS = {
-    "websocket.accept": "app_accept",
-    "websocket.send": "app_send",
-    "websocket.close": "app_close",
-    "websocket.http.response.start": "app_response_start",
-    "websocket.connect": "give_connect",
-    "websocket.receive": "give_message",
-    "websocket.disconnect": "give_disconnect",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that should not be: the property or check that says so, its rule, and what was seen."""
-
-    name: str
-    rule: str
-    level: str
-    """`must`, `should` or `choice`."""
-    text: str
-    cause: str = ""
-    """What tells apart several ways in which the same does not hold: the event of the step, or where an error is."""
-
-    @property
-    def key(self) -> str:
-        """Name and cause."""
-        return f"{self.name}: {self.cause}" if self.cause else self.name
-
-    def __str__(self) -> str:
-        return f"[{self.rule or 'any'}, {self.level}] {self.name}: {self.text}"
-
-
-class Broken(AssertionError):
-    """Something was seen that should not be: `finding`."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(str(finding))
-        self.finding = finding
-
-
-class Watched:
-    """A property that is watched: its monitor, and for `leads to` what it still owes something for, "" if nothing.
-
-    `event`: that of the step since which it is owed.
-    """
-
-    __slots__ = ("_first", "_leads", "_monitor", "_second", "declared", "event", "owed")
-
-    def __init__(self, declared: Property, parsed: Parsed) -> None:
-        self.declared = declared
-        self.owed = self.event = ""
-        self._first = judge(parsed.first)
-        self._leads = parsed.form is Form.LEADS_TO
-        self._monitor = Monitor(declared, parsed=parsed)
-        self._second = judge(parsed.second or parsed.first)
-
-    def observe(self, step: Step) -> bool:
-        """Takes one step; False when the property is broken by it."""
-        if self._leads:
-            if self._second(step):
-                self.owed = ""
-            elif not self.owed and self._first(step):
-                self.owed, self.event = told(step), step.event
-        return self._monitor.observe(step)
 
 
 @dataclass(slots=True)
@@ -200,7 +127,7 @@ class Witness:
         """The payload of the last Ping that the peer has read."""
         self.watched = [
             Watched(declared, parsed)
-            for declared, parsed in _parsed(machine)
+            for declared, parsed in properties_of(machine)
             if self.sees(parsed) and declared.name not in self.free
         ]
 
@@ -611,41 +538,3 @@ class Witness:
     def _rest(self) -> None:
         self.flush()
         self._take(Step("", self.now(), self.now()))
-
-
-@lru_cache(maxsize=64)
-def _parsed(machine: Lifecycle) -> list[tuple[Property, Parsed]]:
-    """The properties of a machine, read."""
-    spec = machine.spec
-    known = vocabulary(spec.regions, spec.facts, spec.timers, spec.events, spec.effects)
-    return [(declared, parse(declared.holds, known)) for declared in spec.properties.values()]
-
-
-def told(step: Step) -> str:
-    """A step in words."""
-    effects = f" with {', '.join(sorted(step.effects))}" if step.effects else ""
-    refused = f", refused as {step.refused}" if step.refused else ""
-    return f"{step.event or 'nothing'}{effects}{refused}, where {', '.join(sorted(step.before))}"
-
-
-def event_of(message: object) -> str:
-    """The event that a message of the app is; "" if it is none."""
-    kind = message.get("type") if isinstance(message, Mapping) else None
-    if kind == "websocket.http.response.body":
-        assert isinstance(message, Mapping)
-        return "app_response_body" if message.get("more_body") is True else "app_response_end"
-    event = EVENTS.get(kind, "") if isinstance(kind, str) else ""
-    return event if event.startswith("app_") else ""
-
-
-def kind_of(error: BaseException) -> str:
-    """How a send() was refused."""
-    return "disconnected" if isinstance(error, OSError) else "violation"
-
-
-def level_of(flat: Flat, rule: str) -> str:
-    """How binding a rule is: `must`, `should`, or the `choice` of a server."""
-    found = flat.spec.rules.get(rule)
-    if found is None:
-        return "choice" if rule else "must"
-    return {Level.MUST: "must", Level.DEFINITION: "must", Level.SHOULD: "should"}.get(found.level, "choice")

@@ -33,7 +33,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from wslifecycle.conformance.orders.insider import Situation
 from wslifecycle.conformance.orders.ours import Ours
-from wslifecycle.conformance.orders.witness import Broken
+from wslifecycle.conformance.orders.watched import Broken
 from wslifecycle.statemachine.flatten import Flat
 from wslifecycle.statemachine.machine import Lifecycle, lifecycle
 from wslifecycle.statemachine.mutate import Subject

@@ -19,7 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.faults import FAULTS, Fault, faulty
 from wslifecycle.conformance.orders.ours import Ours
-from wslifecycle.conformance.orders.witness import Broken
+from wslifecycle.conformance.orders.watched import Broken
 
 EXAMPLES = 150
 """Those of one round."""

@@ -22,7 +22,7 @@ from wslifecycle.conformance.orders.insider import Insider
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.ours import Ours
 from wslifecycle.conformance.orders.schedulers import Level, Replay
-from wslifecycle.conformance.orders.witness import Broken
+from wslifecycle.conformance.orders.watched import Broken
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.session import Service
