@@ -341,7 +341,6 @@ def step_of(flat: Flat, answer: Answer) -> Step:
         terms(flat, answer.target),
         frozenset(call.effect for call in answer.effects),
         str(answer.refusal or ""),
-        moved=answer.moves,
     )
 
 

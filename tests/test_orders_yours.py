@@ -32,6 +32,11 @@ PATIENCE = 10.0
 # ------------------------------------------------------------------------------------------------ the server
 
 
+def legal(code: int) -> bool:
+    """Whether a Close may have this code."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
 class Abandoning:
     """What the app is to be given. Its `get()` waits for a message or for the end, whichever comes first."""
 
@@ -48,11 +53,11 @@ class Abandoning:
 
     async def get(self) -> Message:
         message = asyncio.ensure_future(self._queue.get())
-        await asyncio.wait({message, self._over}, return_when=asyncio.FIRST_COMPLETED)
-        if message.done():
-            return message.result()
-        message.cancel()
-        return self._over.result()
+        try:
+            await asyncio.wait({message, self._over}, return_when=asyncio.FIRST_COMPLETED)
+            return message.result() if message.done() else self._over.result()
+        finally:
+            message.cancel()
 
 
 class Inbox:
@@ -117,18 +122,17 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, app:
         await writer.drain()
 
     def refuse(status: int) -> None:
-        writer.write(handshake.respond(status, (), b""))
-        end(1006)
+        last(handshake.respond(status, (), b""), 1006)
         writer.close()
 
     def close(code: int | None, reason: str = "", told: int | None = None) -> None:
         if state == "open":
-            writer.write(codec.encode("close", frames.close_payload(code, reason)))
-            end(told or code or 1005, reason)
+            last(codec.encode("close", frames.close_payload(code, reason)), told or code or 1005, reason)
 
-    def end(code: int, reason: str = "") -> None:
+    def last(data: bytes, code: int, reason: str = "") -> None:
         nonlocal state
         state = "ended"
+        writer.write(data)
         inbox.end(code, reason)
         patience.reschedule(asyncio.get_running_loop().time() + PATIENCE)
 
@@ -139,11 +143,11 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, app:
                     inbox.put({"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data})
                 case frames.Ping(payload) if state == "open":
                     writer.write(codec.encode("pong", payload))
-                case frames.Close(code, reason):
+                case frames.Close(code, reason) if code is None or legal(code):
                     close(code, reason)
                     writer.close()
-                case frames.Violation(code):
-                    close(code, told=1006)
+                case frames.Close() | frames.Violation():
+                    close(getattr(event, "complaint", None) and event.code or 1002, told=1006)
                     writer.close()
 
     async def run() -> None:
@@ -171,7 +175,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, app:
                     feed(data)
     except OSError:
         pass
-    end(1006)
+    state = "ended"
+    inbox.end(1006)
     writer.close()
     try:
         async with asyncio.timeout(PATIENCE):
