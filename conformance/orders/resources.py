@@ -88,7 +88,9 @@ class Resources:
 
     def pinged(self, payload: bytes) -> None:
         """A Ping of ours was written."""
-        self._ping, self._ponged, self._since = payload, False, self._clock()
+        if self._ponged:
+            self._since = self._clock()  # patience is not renewed by another Ping
+        self._ping, self._ponged = payload, False
 
     def pong_arrives(self, payload: bytes) -> None:
         """A Pong of the peer was read."""
