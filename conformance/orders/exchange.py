@@ -421,20 +421,20 @@ class Exchange:
         """Lets everything happen that can before the next timer, and judges that."""
         self.loop.run_until_idle()
         self.witness.idle()
-        self._check()
+        self._check(idle=True)
 
     @_act
     def time(self, seconds: float) -> None:
         """Lets time pass."""
         self._does(f"{seconds:g} s pass")
         self.loop.advance(seconds, self.witness.idle)
-        self._check()
+        self._check(idle=True)
 
-    def _check(self) -> None:
-        """What was found while the loop ran, or went wrong unseen."""
+    def _check(self, *, idle: bool = False) -> None:
+        """What was found while the loop ran, or went wrong unseen. `idle`: nothing more can happen by itself now."""
         self.witness.flush()
         over = self.serves and not self.called and not self.calls and self.transport.get_protocol() is None
-        if over and (when := self.loop.next_timer()) is not None:
+        if idle and over and (when := self.loop.next_timer()) is not None:
             self.witness.found("no_timer_is_left", "", f"all has ended, and a timer will run out in {when:g} s")
         for context in self.loop.errors:
             error = context.get("exception")
