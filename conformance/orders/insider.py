@@ -73,6 +73,7 @@ class Insider(Witness):
         self.called = True  # from the first moment of its connection
         self.serves = False
         """Whether the request is complete: before that there is no lifecycle."""
+        self._app_ended = False
         self.forces = False
         """Timers are made to run out, as if they had."""
         self.session: Session | None = None
@@ -288,7 +289,8 @@ class Insider(Witness):
     # ---------------------------------------------------------------------------------------- what it has to match
 
     def returns(self, error: BaseException | None) -> None:
-        """The app's callable ends, of which the machine will tell."""
+        """The app's callable ends, of which the machine has to be told."""
+        self._app_ended = True
 
     def transported(self, what: str, data: bytes) -> None:
         """What a `Transport` tells; of its end the machine will tell."""
@@ -369,6 +371,8 @@ class Insider(Witness):
             self.found("wakes_up", "R28", f"a receive() waits, and {due.event} is due in {self._state}")
         if len(self._gifts) > len(self._waiting):
             self.found("as_sent", "R26", f"{self._gifts[0].event} was taken, and given to nobody")
+        if self._app_ended and self.called:
+            self.found("hears", "R46", "the app has ended, and the machine was never told")
         if not self.paused:
             self._all_heard("nothing more happens, and")
         self._faults(self.resources.idle(is_open=self._state.startswith("open/"), kept=self._kept))
