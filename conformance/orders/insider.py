@@ -73,7 +73,7 @@ class Insider(Witness):
         self.called = True  # from the first moment of its connection
         self.serves = False
         """Whether the request is complete: before that there is no lifecycle."""
-        self._app_ended = False
+        self._app_ended = self._shut_down = False
         self.forces = False
         """Timers are made to run out, as if they had."""
         self.session: Session | None = None
@@ -126,6 +126,8 @@ class Insider(Witness):
     def on_session(self, session: Session) -> None:
         """A session begins."""
         self.flush()
+        if self._shut_down:
+            self.found("shutdown_ends_it", "C32", "a session began after the server had shut down")
         self.serves = True
         self.session = session
         for timer in self._timers:
@@ -287,6 +289,11 @@ class Insider(Witness):
         )
 
     # ---------------------------------------------------------------------------------------- what it has to match
+
+    def shuts_down(self) -> None:
+        """The server shuts down."""
+        super().shuts_down()
+        self._shut_down = True
 
     def returns(self, error: BaseException | None) -> None:
         """The app's callable ends, of which the machine has to be told."""
