@@ -43,14 +43,14 @@ SETTINGS = settings(
 FINDS = settings(SETTINGS, max_examples=2000, phases=(Phase.generate,))
 
 MUTANTS = {
-    "named:granian": "connect_once",
-    "named:second_disconnect_differs": "one_disconnect",
-    "named:last_message_lost": "messages_before_disconnect",
-    "named:own_close_untold": "end_is_told",
-    "named:close_frame_twice": "one_close",
-    "named:reject_untold": "end_is_told",
+    "named:granian": {"connect_once"},
+    "named:second_disconnect_differs": {"one_disconnect"},
+    "named:last_message_lost": {"messages_before_disconnect"},
+    "named:own_close_untold": {"end_is_told"},
+    "named:close_frame_twice": {"one_close"},
+    "named:reject_untold": {"end_is_told", "message_is_given"},
 }
-"""What shows each of them to somebody who sees only one connection."""
+"""What shows each of them to somebody who sees only one connection: whichever comes first."""
 
 
 @pytest.fixture(autouse=True)
@@ -106,9 +106,9 @@ def found(fuzz: type[Ours], how: settings = FINDS) -> Broken:
 
 
 @pytest.mark.parametrize(("name", "shown"), MUTANTS.items(), ids=MUTANTS)
-def test_a_fault_that_is_planted_in_the_machine_is_found(name: str, shown: str) -> None:
+def test_a_fault_that_is_planted_in_the_machine_is_found(name: str, shown: set[str]) -> None:
     fuzz = type("Planted", (Ours,), {"machine": planted(SUBJECT, name), "spec": lifecycle()})
-    assert found(fuzz).finding.name == shown
+    assert found(fuzz).finding.name in shown
 
 
 @pytest.mark.parametrize(("name", "shown"), [("unpaced", "paced"), ("connect_again", "obeys")])
