@@ -232,6 +232,18 @@ def test_an_insider_is_made_into_the_options_of_the_runtime() -> None:
         x.settle()
 
 
+def test_a_fault_of_a_peer_that_is_gone_already_ends_in_peace() -> None:
+    with exchange(Insider()) as x:
+        opens(x)
+        x.ask()
+        x.idle()
+        x.peer_violates("reserved_bits")
+        x.peer_shuts()  # its reset comes before our side is ended
+        x.settle()
+        assert "    the transport: write_eof" in x.story
+        assert x.witness.told == {"type": "websocket.disconnect", "code": 1002, "reason": ""}
+
+
 def test_a_loop_without_a_running_one_makes_a_protocol_as_if_it_ran() -> None:
     loop = ScheduledLoop()
     made: list[asyncio.AbstractEventLoop] = []

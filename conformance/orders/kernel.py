@@ -151,9 +151,11 @@ class Transport(_SocketTransport):
     def write_eof(self) -> None:
         """As asyncio's."""
         before = self._eof or self._closing
-        super().write_eof()
-        if not before:
-            self._tell("write_eof")
+        try:
+            super().write_eof()
+        finally:  # that the peer is gone makes it fail, and it was told to end all the same
+            if not before:
+                self._tell("write_eof")
 
     def close(self) -> None:
         """As asyncio's."""
