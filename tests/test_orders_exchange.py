@@ -7,7 +7,6 @@ what it saw, and that a sound runtime is not accused.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from tests.faults import FAULTS, faulty
 from wslifecycle.conformance.orders import Broken, Dfs, Exchange, Level, Random, Replay, ScheduledLoop, Witness
 from wslifecycle.conformance.orders.exchange import AppError
 from wslifecycle.conformance.orders.insider import Insider
+from wslifecycle.conformance.orders.survey import quiet
 from wslifecycle.conformance.orders.watched import event_of, level_of
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.options import Options
@@ -33,9 +33,8 @@ WITNESSES: tuple[Callable[[], Witness], ...] = (Witness, Insider)
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """What apps raise is logged."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
+    with quiet():
+        yield
 
 
 @contextmanager

@@ -46,8 +46,7 @@ class AppError(Exception):
 class Call:
     """A `receive()` or `send()` of the app, until it is answered."""
 
-    def __init__(self, name: str, message: Message | None, task: asyncio.Task[None]) -> None:
-        self.message = message
+    def __init__(self, name: str, task: asyncio.Task[None]) -> None:
         self.name = name
         self.task = task
 
@@ -93,8 +92,6 @@ class Exchange:
         """Those that wait for their answer."""
         self.given: list[Message | Exception] = []
         self.raised: list[Exception] = []
-        self.lost = False
-        """The peer has reset the connection."""
         self.settings = {"room": room, "high": high}
         self.story: list[str] = []
         self.program: list[str] = []
@@ -160,7 +157,7 @@ class Exchange:
         self._does("the app calls receive()")
         self.witness.pending += 1
         pends = [True]  # until its answer is there, or it ends without one
-        self._call("receive", None, self._asking(self._receive, pends))
+        self._call("receive", self._asking(self._receive, pends))
         self.calls[-1].task.add_done_callback(lambda task: self._ends_pending(pends))
 
     def _ends_pending(self, pends: list[bool]) -> None:
@@ -170,7 +167,7 @@ class Exchange:
     async def _asking(self, receive: Receive, pends: list[bool]) -> None:
         call = self.witness.asks()
         try:
-            message = await _stepped(receive(), self._resumes(""), self._pauses)
+            message = await _stepped(receive(), self.witness.resumes, self.witness.resumes)
         except asyncio.CancelledError:
             self.witness.cancels(call)
             self._tell("receive() is cancelled")
@@ -191,7 +188,7 @@ class Exchange:
         """The app calls `send()`."""
         assert self._send is not None
         self._does(f"the app sends {short(message)}")
-        self._call("send", message, self._sending(self._send, message))
+        self._call("send", self._sending(self._send, message))
 
     async def _sending(self, send: Send, message: Message) -> None:
         witness, first, blocked = self.witness, True, False
@@ -203,7 +200,7 @@ class Exchange:
                 first, blocked = False, self.transport.is_blocked() and not over
                 witness.accepted(message)
                 witness.sending += 1
-            self._pauses()
+            witness.resumes()
 
         witness.sends(message)
         try:
@@ -223,8 +220,8 @@ class Exchange:
                 witness.sending -= 1
             witness.flush()
 
-    def _call(self, name: str, message: Message | None, made: Coroutine[Any, Any, None]) -> None:
-        call = Call(name, message, self.loop.create_task(made, name=f"{name}()"))
+    def _call(self, name: str, made: Coroutine[Any, Any, None]) -> None:
+        call = Call(name, self.loop.create_task(made, name=f"{name}()"))
         self.calls.append(call)
 
         def over(task: asyncio.Task[None]) -> None:
@@ -255,12 +252,6 @@ class Exchange:
         self._does("the app cancels itself")
         self._cancels_app = True
         self._app_task.cancel()
-
-    def _resumes(self, event: str) -> Callable[[], None]:
-        return lambda: self.witness.resumes(event)
-
-    def _pauses(self) -> None:
-        self.witness.resumes("")
 
     # ---------------------------------------------------------------------------------------- the peer
 
@@ -331,13 +322,11 @@ class Exchange:
         """The peer closes its socket."""
         self._does("the peer closes its socket")
         self.far.close()
-        self.lost = self.lost or self.far.gone
 
     @_act
     def peer_resets(self) -> None:
         """The peer resets the connection."""
         self._does("the peer resets the connection")
-        self.lost = True
         self.witness.loses()
         self.far.reset()
 

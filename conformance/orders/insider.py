@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from wslifecycle.conformance.orders.resources import Fault, Resources
 from wslifecycle.conformance.orders.watched import EVENTS, SEEN_EFFECTS, event_of, kind_of
 from wslifecycle.conformance.orders.witness import BY_ITSELF, Witness, _Open
+from wslifecycle.conformance.wired import FRAMES
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.session import Session
 from wslifecycle.statemachine.flatten import Answer
@@ -22,9 +23,6 @@ from wslifecycle.statemachine.model import Actor
 from wslifecycle.statemachine.model import Kind as Refusal
 from wslifecycle.statemachine.properties import Form, Kind, Parsed, Step, terms, terms_of
 from wslifecycle.statemachine.system import TRANSPORT
-
-HEARD = frozenset({"peer_message", "peer_ping", "peer_close", "peer_violation"})
-"""What the machine is told of that the peer sends."""
 
 Situation = tuple[str, str, int]
 """A state of the machine, an event, and how many calls of receive() were pending when it took place."""
@@ -156,7 +154,7 @@ class Insider(Witness):
         effects = [call.effect for call in answer.effects if not call.effect.endswith("_timer")]
         if answer.refusal is None and len(set(effects)) < len(effects):
             marks.add("twice")
-        if answer.event in HEARD:
+        if answer.event in FRAMES:
             self._hear(answer)
         elif answer.event in ("peer_lost", "peer_eof"):
             self._all_heard(f"at {answer.event}")
@@ -196,7 +194,7 @@ class Insider(Witness):
         super().arrives(event, data)
         if event == "peer_pong" and isinstance(data, bytes):
             self.resources.pong_arrives(data)
-        if event in HEARD and not (event == "peer_violation" and self._heard > len(self._arrivals)):
+        if event in FRAMES and not (event == "peer_violation" and self._heard > len(self._arrivals)):
             self._arrivals.append((event, data))
 
     def control(self, kind: str, payload: bytes) -> None:

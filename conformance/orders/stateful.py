@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -47,6 +48,16 @@ MALFORMED: tuple[Any, ...] = (
     {"text": "no type"},
 )
 """Messages that no app may send in any state."""
+
+SETTINGS = settings(
+    database=None,
+    deadline=None,
+    derandomize=False,
+    print_blob=False,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+"""How a fuzzer is run that stops at its first finding; how long, and in which phases, is for whoever runs it."""
 
 APP_ENDS = (
     "app_return",

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from wslifecycle.conformance.orders.exchange import Act, Exchange
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.schedulers import Replay, read_token
-from wslifecycle.conformance.orders.stateful import Fuzz
+from wslifecycle.conformance.orders.stateful import SETTINGS, Fuzz
 from wslifecycle.conformance.orders.watched import Broken, Finding
 
 
@@ -93,15 +93,10 @@ def search(
 
     tried = type(subject.__name__, (subject,), {"known": frozenset(known), "_go": go})
     how = settings(
+        SETTINGS,
         max_examples=examples,
         stateful_step_count=steps,
-        database=None,
-        deadline=None,
-        derandomize=False,
-        report_multiple_bugs=False,
         phases=(Phase.generate, Phase.shrink) if shrinks else (Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
     )
     try:
         with quiet():

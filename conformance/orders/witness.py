@@ -94,7 +94,6 @@ class Witness:
         """What was seen."""
         # observations
         self.called = False
-        self.ended_how = ""
         self.sending = 0
         self.told: dict[str, Any] | None = None
         self.transport = "up"
@@ -119,7 +118,6 @@ class Witness:
         self._taken: set[int] = set()  # the places in `started` of what an open connection has taken at once
         self._sent = self._came = ""  # the message of the app that is judged, and how far the app has come by its own
         self._deaf = self._early = False
-        self._ping_owed: bytes | None = None
         self.pending = 0
         """How many calls of receive() the app has begun and not got an answer to, be it in a task that has not run."""
         self.clock: Callable[[], float] = lambda: 0.0

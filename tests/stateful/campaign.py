@@ -27,12 +27,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import Phase, seed, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase, MultiplexedDatabase
 from hypothesis.stateful import run_state_machine_as_test
 
 from wslifecycle.conformance.orders.insider import Situation
 from wslifecycle.conformance.orders.ours import Ours
+from wslifecycle.conformance.orders.stateful import SETTINGS
 from wslifecycle.conformance.orders.watched import Broken
 from wslifecycle.statemachine.flatten import Flat
 from wslifecycle.statemachine.machine import Lifecycle, lifecycle
@@ -233,15 +234,7 @@ class Worker:
         self.report.save(self._campaign.directory)
 
 
-_SETTINGS = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=False,
-    phases=PHASES,
-    print_blob=False,
-    report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
-)
+_SETTINGS = settings(SETTINGS, max_examples=EXAMPLES, phases=PHASES)
 
 
 # ------------------------------------------------------------------------------------------------ what is told

@@ -14,11 +14,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.faults import FAULTS, Fault, faulty
 from wslifecycle.conformance.orders.ours import Ours
+from wslifecycle.conformance.orders.stateful import SETTINGS
 from wslifecycle.conformance.orders.watched import Broken
 
 EXAMPLES = 150
@@ -70,16 +71,7 @@ def _subject(fault: Fault | None) -> type[Ours]:
 
 
 def _go(subject: type[Ours], number: int, examples: int, phases: Sequence[Phase]) -> None:
-    how = settings(
-        max_examples=examples,
-        stateful_step_count=STEPS,
-        deadline=None,
-        database=None,
-        phases=phases,
-        report_multiple_bugs=False,
-        print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )
+    how = settings(SETTINGS, max_examples=examples, stateful_step_count=STEPS, phases=phases)
     run_state_machine_as_test(seed(number)(subject), settings=how)
 
 

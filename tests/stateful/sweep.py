@@ -7,21 +7,20 @@ and not `make test`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import pytest
 
 from wslifecycle.conformance.orders import coverage
+from wslifecycle.conformance.orders.survey import quiet
 from wslifecycle.statemachine.machine import lifecycle
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """What apps raise is logged, thousands of times."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
+    with quiet():
+        yield
 
 
 def test_a_sweep_brings_about_every_situation_and_finds_nothing() -> None:

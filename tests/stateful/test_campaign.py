@@ -5,12 +5,12 @@ It is collected only where `WSLIFECYCLE_FUZZ_SECONDS` asks for it, as `make fuzz
 
 from __future__ import annotations
 
-import logging
 import os
 
 import pytest
 
 from tests.stateful.campaign import Campaign, Worker
+from wslifecycle.conformance.orders.survey import quiet
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
@@ -19,10 +19,7 @@ WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 def test_campaign_finds_nothing(number: int) -> None:
     campaign = Campaign.asked()
     assert campaign is not None
-    logging.disable(logging.CRITICAL)  # what apps raise is logged, thousands of times
-    try:
+    with quiet():  # what apps raise is logged, thousands of times
         found = Worker(campaign, number).run().findings
-    finally:
-        logging.disable(logging.NOTSET)
     if found:
         pytest.fail("\n\n".join(finding.text for finding in found), pytrace=False)

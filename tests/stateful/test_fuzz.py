@@ -6,7 +6,6 @@ planted in the machine that the runtime obeys and in the runtime itself: each is
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from wslifecycle.conformance.orders.insider import Insider
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.ours import Ours
 from wslifecycle.conformance.orders.schedulers import Level, Replay
+from wslifecycle.conformance.orders.survey import quiet
 from wslifecycle.conformance.orders.watched import Broken
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.options import Options
@@ -56,9 +56,8 @@ MUTANTS = {
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """What apps raise is logged, thousands of times."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
+    with quiet():
+        yield
 
 
 class Drawn(Ours):

@@ -5,13 +5,13 @@ Those here are found within the first hundreds of schedules. The runtime as it i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import pytest
 
 from tests.faults import FAULTS
 from tests.stateful.hunt import hunt
+from wslifecycle.conformance.orders.survey import quiet
 
 SOON = (
     "asks_outside_its_turn",
@@ -49,9 +49,8 @@ FAULT = {fault.name: fault for fault in FAULTS}
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """What apps raise is logged, thousands of times."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
+    with quiet():
+        yield
 
 
 @pytest.mark.parametrize("name", SOON)
