@@ -8,6 +8,7 @@ once. A crash of the checker, or one that takes too long, is no kill but an erro
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -105,6 +106,10 @@ def played(machine: Lifecycle) -> str | None:
     return None
 
 
+_AGAIN = 0.1
+"""Seconds after which a limit strikes once more: what is raised inside of a finaliser is lost as well."""
+
+
 class _TooLongError(BaseException):
     """Not an Exception, so that nothing in between takes it for one of its own."""
 
@@ -119,13 +124,16 @@ def _at_most(seconds: float) -> Iterator[None]:
     def late(*_: Any) -> None:
         raise _TooLongError
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before, collects = signal.signal(signal.SIGALRM, late), gc.isenabled()
+    gc.disable()  # what is raised while it collects is lost, so that the block would have no limit
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if collects:
+            gc.enable()
 
 
 # ------------------------------------------------------------------------------------------------ all of them

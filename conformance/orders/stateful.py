@@ -126,6 +126,8 @@ class Fuzz(RuleBasedStateMachine):
 
     x: Exchange
     lasts: int
+    sound = False
+    """The last act came to its end: nothing was found in it, and nobody has interrupted it."""
     steps = 0
 
     def make(self, app: App) -> Any:
@@ -268,11 +270,13 @@ class Fuzz(RuleBasedStateMachine):
                 self._go(lambda: self.x.run(2))
 
     def _go(self, act: Callable[[], object]) -> None:
+        self.sound = False
         try:
             act()
         except Broken as broken:
             broken.add_note(self.told())
             raise
+        self.sound = True
 
     def told(self) -> str:
         """The whole exchange, as a program and a story."""
@@ -283,7 +287,7 @@ class Fuzz(RuleBasedStateMachine):
         if not hasattr(self, "x"):
             return
         try:
-            if self.x.witness.finding is None:
+            if self.sound:
                 self._go(self.x.settle)
         finally:
             self.x.loop.dispose()
