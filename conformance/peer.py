@@ -72,14 +72,14 @@ class Peer:
         kinds = [next(iter(entry)) for entry in wanted]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while [next(iter(entry)) for entry in _joined(self.seen[self._told :])] != kinds:
-                    if len(_joined(self.seen[self._told :])) > len(kinds) + 2 or not wanted:
+                while [next(iter(entry)) for entry in joined(self.seen[self._told :])] != kinds:
+                    if len(joined(self.seen[self._told :])) > len(kinds) + 2 or not wanted:
                         break  # it will not become what is wanted any more
                     self._changed.clear()
                     await self._changed.wait()
         await settle()
         fresh, self._told = self.seen[self._told :], len(self.seen)
-        return _joined(fresh)
+        return joined(fresh)
 
     async def do(self, act: Act) -> None:
         """One stimulus of the peer."""
@@ -126,7 +126,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def _joined(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def joined(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A head, its chunks and its end in one act are one whole response; chunks in a row are one."""
     joined: list[dict[str, Any]] = []
     for entry in seen:

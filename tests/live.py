@@ -19,7 +19,7 @@ from typing import Any
 from tests.hands import Hand, Puppet, Scene, scene, until
 from tests.ways import run
 from wslifecycle.conformance.cover import KINDS, AppError, Record, differences, where
-from wslifecycle.conformance.peer import PATIENCE, _joined, settle
+from wslifecycle.conformance.peer import PATIENCE, joined, settle
 from wslifecycle.conformance.sansio import on_the_wire
 from wslifecycle.conformance.scenarios import same_on_the_wire, short
 from wslifecycle.conformance.wired import TAKING, Wired, wire
@@ -132,7 +132,7 @@ class Live:
             return [answer for answer in self.told if (answer.event, wire(answer.source)) != ("peer_lost", "closed")]
 
         def same_seen() -> bool:
-            seen, due = _joined(self.hand.seen), _joined(self.due)
+            seen, due = joined(self.hand.seen), joined(self.due)
             return len(seen) == len(due) and all(map(same_on_the_wire, due, seen))
 
         checks: list[tuple[Callable[[], bool], Callable[[], str]]] = [
@@ -144,7 +144,7 @@ class Live:
             ),
             (
                 lambda: vanished or same_seen(),
-                lambda: f"the peer saw {_short(_joined(self.hand.seen))}, not {_short(_joined(self.due))}",
+                lambda: f"the peer saw {_short(joined(self.hand.seen))}, not {_short(joined(self.due))}",
             ),
         ]
         found = []

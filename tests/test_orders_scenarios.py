@@ -19,7 +19,7 @@ from wslifecycle.conformance.orders.insider import Insider
 from wslifecycle.conformance.orders.loop import ScheduledLoop
 from wslifecycle.conformance.orders.schedulers import Fifo, Level, Random, Scheduler
 from wslifecycle.conformance.orders.watched import Broken, kind_of
-from wslifecycle.conformance.peer import MAX_SIZE, _joined
+from wslifecycle.conformance.peer import MAX_SIZE, joined
 from wslifecycle.conformance.scenarios import Act, Scenario, Seen, differences, load_scenarios
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.options import Options
@@ -67,7 +67,7 @@ class Driver:
         seen = list(self._reads())
         given = [{"raised": kind_of(one)} if isinstance(one, Exception) else dict(one) for one in x.given]
         raised = next(map(kind_of, x.raised), None)
-        return Seen(given, _joined(seen), raised, sum(call.name == "receive" for call in x.calls))
+        return Seen(given, joined(seen), raised, sum(call.name == "receive" for call in x.calls))
 
     def _idle(self) -> None:
         """Everything happens that can, also a disconnect once more, at its pace (C6). The witness is heard later."""

@@ -1,0 +1,199 @@
+"""Holds one case with a running server: step by step, each held against the machine before the next one is done.
+
+What was seen is explained by the answers that are believed of this server, or by others to choices, which are believed
+from then on; what nothing explains is a `Suspicion`. A suspicion that changes nothing about where the connection is (an
+exception of another class, another code) does not end the case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from wslifecycle.conformance.kit.cases import Case
+from wslifecycle.conformance.kit.driver import PENDING, Conversation, Driver, Unreached, frames
+from wslifecycle.conformance.kit.oracle import (
+    FRAMES,
+    Blame,
+    Entry,
+    Log,
+    Step,
+    Terms,
+    blame,
+    differences,
+    explain,
+    machine_of,
+    nearest,
+    play,
+)
+from wslifecycle.conformance.kit.results import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things may take, in seconds: `patience` for what is due, `quiet` for what is not."""
+
+    patience: float
+    quiet: float
+
+
+BRISK = Pace(1.0, 0.008)
+"""While others run beside."""
+
+CALM = Pace(3.0, 0.1)
+"""For a case that runs alone, and has to be beyond doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Something that nothing explains, with the trace up to its end."""
+
+    blame: Blame
+    lines: tuple[Line, ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of holding one case."""
+
+    case: Case
+    suspicions: list[Suspicion] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+    """Answers to choices that were seen, and not believed before."""
+    rules: set[str] = field(default_factory=set)
+    """The rules that were tried."""
+    lines: tuple[Line, ...] = ()
+    unreached: str = ""
+    """Why the app was not called; empty if it was."""
+    cancelled: bool = False
+    """Whether the server has cancelled the app."""
+
+
+async def hold(driver: Driver, port: int, case: Case, terms: Terms, believed: Mapping[str, str], pace: Pace) -> Outcome:
+    """Holds a case. Whatever comes of it is in the outcome; the connection and the app's call are over then."""
+    outcome = Outcome(case)
+    talk = Conversation(driver, port, case.subprotocols)
+    try:
+        await talk.begin(10 * pace.patience, behind=b"".join(map(frames, case.steps[: case.behind])))
+        await _Holding(talk, case, terms, dict(believed), pace, outcome).go()
+    except (Unreached, OSError) as error:
+        outcome.unreached = str(error)
+    finally:
+        await talk.close()
+    outcome.lines = tuple(talk.lines)
+    outcome.cancelled = talk.app_ended == "cancelled"
+    return outcome
+
+
+class _Holding:
+    """The way through the steps of a case."""
+
+    def __init__(
+        self,
+        talk: Conversation,
+        case: Case,
+        terms: Terms,
+        answers: dict[str, str],
+        pace: Pace,
+        outcome: Outcome,
+    ) -> None:
+        self._talk = talk
+        self._case = case
+        self._terms = terms
+        self._answers = answers
+        self._pace = pace
+        self._outcome = outcome
+        self._late: dict[int, int] = {}
+        self._forgiven: list[tuple[str, int]] = []
+
+    async def go(self) -> None:
+        """All steps, up to what ends the case."""
+        steps, number = self._case.steps, 0
+        while number < len(steps):
+            end = number
+            while steps[end].together and end + 1 < len(steps):
+                end += 1
+            self._do(number, end)
+            if not await self._judge(steps[: end + 1], self._pace.quiet):
+                return
+            number = end + 1
+        await self._judge(steps, 4 * self._pace.quiet)  # what comes too late for its step
+        due = play(machine_of(self._answers), self._terms, steps, self._late)
+        self._outcome.rules |= {answer.rule for answer in due.taken} | {step.rule for step in steps if step.rule}
+
+    def _do(self, number: int, end: int) -> None:
+        """Steps at once: frames in one segment, messages in a row."""
+        steps = self._case.steps
+        while number <= end:
+            last = number
+            while last < end and _alike(steps[last], steps[last + 1]):
+                last += 1
+            if steps[number].stimulus == "app sends":
+                self._talk.do(number, steps[number], row=[step.value for step in steps[number + 1 : last + 1]])
+            elif last > number:
+                self._talk.write(number, steps[number : last + 1])
+            elif number >= self._case.behind:
+                self._talk.do(number, steps[number])
+            number = last + 1
+
+    async def _judge(self, script: Sequence[Step], quiet: float) -> bool:
+        """Waits for what is due, and holds what was seen against it. False: the case is over."""
+        talk = self._talk
+        due = play(machine_of(self._answers), self._terms, script, self._late)
+        await talk.until(lambda: talk.has(due), self._pace.patience)
+        await talk.quiet(quiet)
+        seen = self._seen(due)
+        if not differences(due, seen):
+            return True
+        found = explain(self._answers, self._terms, script, seen)
+        if found is not None:
+            change, self._late = found
+            self._answers |= change
+            self._outcome.answers |= change
+            return True
+        if not any(step.rule for step in script):  # with a value of its own it is the value that is to blame
+            change = nearest(self._answers, self._terms, script, seen)
+            self._answers |= change
+            self._outcome.answers |= change
+            due = play(machine_of(self._answers), self._terms, script)
+        what = blame(self._answers, self._terms, script, seen)
+        self._outcome.rules.add(what.rule)
+        lines = [*talk.lines[:-1], replace(talk.lines[-1], wrong=True)]
+        self._outcome.suspicions.append(Suspicion(what, tuple(lines)))
+        return self._forgive(due, seen)
+
+    def _seen(self, due: Log) -> Log:
+        """What was seen, with what is forgiven as it is due."""
+        log = self._talk.log
+        seen = Log(list(log.received), dict(log.sends), list(log.peer), log.waiting)
+        for side, place in self._forgiven:
+            if side == "send" and place in due.sends:
+                seen.sends[place] = replace(due.sends[place], step=seen.sends[place].step)
+            elif side == "receive" and place < len(due.received):
+                seen.received[place] = due.received[place]
+            elif side == "peer" and place < len(due.peer):
+                seen.peer.insert(place, due.peer[place])
+        return seen
+
+    def _forgive(self, due: Log, seen: Log) -> bool:
+        """Goes on where what is wrong leaves the connection where it is: how a call ended, or a Close that is missing
+        before the end of a connection that has failed.
+        """
+        first = differences(due, seen)[0]
+        match first.side, first.due, first.seen:
+            case "send", Entry(what=dict()), Entry(what=dict()) if first.seen.what is not PENDING:
+                self._forgiven.append(("send", first.due.step))
+            case "receive", Entry(what={"type": "websocket.disconnect"}), Entry(what={"type": "websocket.disconnect"}):
+                self._forgiven.append(("receive", _place(seen.received, first.seen)))
+            case "peer", Entry(what={"close": _}), Entry(what={"end": _}) if first.due in due.peer:
+                self._forgiven.append(("peer", due.peer.index(first.due)))
+        return not differences(due, self._seen(due))
+
+
+def _alike(one: Step, other: Step) -> bool:
+    """Whether both go in one segment, or in a row."""
+    return one.stimulus == other.stimulus == "app sends" or {one.stimulus, other.stimulus} <= FRAMES
+
+
+def _place(entries: Sequence[Entry], entry: Entry) -> int:
+    return next(place for place, other in enumerate(entries) if other is entry)
