@@ -46,6 +46,7 @@ UNSOUND: dict[tuple[str, str], set[str]] = {
     ("C42", "unanswered"): {"ping_is_answered", "pong_after_close_is_possible"},
     ("C43", "returns"): {"waiting_send_is_told"},
     ("C43", "hangs"): {"send_goes_on", "send_ends_with_the_connection", "deadlock"},
+    ("C50", "at_once"): {"WSL030", "WSL033", "denial_is_possible"},
     ("C48", "never"): ENDLESS | {"shutdown_ends_it", "silence_ends_it"},
 }
 """What is unsound about a single deviation: codes of findings, and the names of what does not hold."""
@@ -143,7 +144,7 @@ def test_no_two_answers_are_the_same(number: str) -> None:
 
 
 MACHINES = dict.fromkeys(("C1", "C7", "C12", "C13", "C15", "C23", "C25", "C26", "C32", "C37", "C41"), 2)
-MACHINES |= dict.fromkeys(("C42", "C47", "C48"), 2)
+MACHINES |= dict.fromkeys(("C42", "C47", "C48", "C50"), 2)
 MACHINES |= dict.fromkeys(("C4", "C5", "C6", "C8", "C9", "C11", "C27", "C43"), 3) | {"C2": 5, "C3": 4, "C10": 4}
 """How many machines the answers to a choice make; those to the others are values that a machine only carries."""
 

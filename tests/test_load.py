@@ -324,7 +324,7 @@ FAULTS = [
         "  sing: {",
         "`sing`",
     ),
-    Fault("WSL011", "fact", "if: denial, to", "if: denail, to", "if: denail", "`denail`"),
+    Fault("WSL011", "fact", "if: denial, when: {C50", "if: denail, when: {C50", "if: denail", "`denail`"),
     Fault(
         "WSL011", "variable", "set: {cause: {code: $C10.code", "set: {clause: {code: $C10.code", "clause", "`clause`"
     ),
