@@ -46,6 +46,9 @@ class Case:
         """The first word of its name."""
         return self.name.partition(":")[0]
 
+    ends = slow = False
+    """Like a `probes.Probe`, it may end the server, or take its time."""
+
     @property
     def too_big(self) -> bool:
         """Whether it needs a server that has been told how large a message may be."""
@@ -372,3 +375,10 @@ def _scenarios(terms: Terms) -> Iterator[Case]:
             continue
         steps = tuple(Step(act.stimulus, act.value) for act in scenario.acts)
         yield Case(f"scenario:{name}", steps, scenario.subprotocols)
+
+
+def touches(case: Case, terms: Terms) -> frozenset[str]:
+    """The rules that a case tries on the reference, and the states that it leads through, whole and in each region."""
+    log = play(machine_of({}), terms, case.steps)
+    rules = {answer.rule for answer in log.taken} | {one.rule for one in case.steps if one.rule}
+    return frozenset(rules | {name for state in log.states for name in (state, *state.split("/"))})

@@ -139,16 +139,30 @@ class Conversation:
 
     # ---------------------------------------------------------------------------------------- begin and end
 
-    async def begin(self, seconds: float, *, behind: bytes = b"", room: int | None = None, query: str = "") -> None:
+    async def begin(
+        self,
+        seconds: float,
+        *,
+        behind: bytes = b"",
+        room: int | None = None,
+        before: str = "",
+        query: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Connects, and waits until the app is called. Raises `OSError`, or `Unreached` if it is not called in time.
 
-        `behind` are bytes in one piece with the request.
+        `behind` are bytes in one piece with the request; `before` and `query` go around the last part of its path,
+        `headers` behind its own.
         """
         token = self._driver.token()
-        judge = Judge(f"ws://127.0.0.1:{self._port}/{token}{query}", self._subprotocols)
+        judge = Judge(f"ws://127.0.0.1:{self._port}{before}/{token}{query}", self._subprotocols)
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
+        request = judge.request.removesuffix(b"\r\n") + more + b"\r\n"
         try:
             async with asyncio.timeout(seconds):
-                self.client = await Client.connect(self._port, judge, self._note, behind=behind, room=room)
+                self.client = await Client.connect(
+                    self._port, judge, self._note, request=request, behind=behind, room=room
+                )
         except TimeoutError:
             raise Unreached("the server does not take the connection") from None
         self._line("peer", "> GET with Upgrade: websocket")
@@ -275,6 +289,31 @@ class Conversation:
             self._channel.tell(sync=number)
             await self.until(lambda: self._synced >= number, 1 + seconds)
         await asyncio.sleep(seconds)
+
+    @property
+    def waits(self) -> int:
+        """How many calls of receive() are pending."""
+        return self.log.waiting
+
+    @property
+    def pending(self) -> int:
+        """How many messages the app has to send, or is sending."""
+        return sum(entry.what is PENDING for entry in self.log.sends.values())
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of all that the peer has seen."""
+        return [next(iter(entry.what)) for entry in self.log.peer]
+
+    @property
+    def messages(self) -> int:
+        """How many data messages the peer has seen."""
+        return sum(kind in ("text", "bytes") for kind in self.kinds)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has ended the connection."""
+        return self.client is not None and self.client.ended
 
     def has(self, due: Log) -> bool:
         """Whether as much was seen as is due."""

@@ -292,7 +292,9 @@ def _sequences(
     """The first difference of two sequences. Nothing is seen before it is brought about."""
     for wanted, got in zip_longest(due, seen):
         if wanted is None or got is None or not same(wanted, got) or got.step < wanted.step:
-            yield Difference(side, min(entry.step for entry in (wanted, got) if entry is not None), wanted, got)
+            begun = wanted is not None and got is not None and "http" in wanted.what and "head" in got.what
+            steps = [entry.step for entry in (wanted, got) if entry is not None]
+            yield Difference(side, max(steps) if begun else min(steps), wanted, got)
             return
 
 
@@ -363,26 +365,27 @@ def machine_of(answers: Mapping[str, str]) -> Lifecycle:
     return _built(frozenset(answers.items() - REFERENCE.items()))
 
 
-_RELEVANT: dict[str, list[tuple[str, str]]] = {}
-"""What `_relevant` has found, by what it was asked."""
+_TELLING: dict[str, list[tuple[str, str]]] = {}
+"""What `_telling` has found, by what it was asked."""
 
 
-def _relevant(terms: Terms, script: Sequence[Step]) -> list[tuple[str, str]]:
-    """The answers that make a difference to a script, each alone."""
-    asked = repr((terms, script))
-    if asked not in _RELEVANT:
-        _RELEVANT[asked] = list(_telling(terms, script))
-    return _RELEVANT[asked]
+def _telling(answers: Mapping[str, str], terms: Terms, script: Sequence[Step]) -> list[tuple[str, str]]:
+    """The answers other than these that make a difference to a script, each alone."""
+    asked = repr((sorted(answers.items() - REFERENCE.items()), terms, script))
+    if asked not in _TELLING:
+        usual = play(machine_of(answers), terms, script)
+        _TELLING[asked] = [
+            (number, answer)
+            for number, choice in SPEC.choices.items()
+            for answer in choice.answers
+            if answer != answers.get(number, choice.reference)
+            and _tells(usual, play(machine_of({**answers, number: answer}), terms, script))
+        ]
+    return _TELLING[asked]
 
 
-def _telling(terms: Terms, script: Sequence[Step]) -> Iterator[tuple[str, str]]:
-    usual = play(machine_of({}), terms, script)
-    for number, choice in SPEC.choices.items():
-        for answer in choice.answers:
-            if answer != choice.reference:
-                other = play(machine_of({number: answer}), terms, script)
-                if differences(usual, other) or other.states != usual.states:
-                    yield number, answer
+def _tells(usual: Log, other: Log) -> bool:
+    return bool(differences(usual, other)) or other.states != usual.states
 
 
 def fits(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen: Log) -> dict[int, int] | None:
@@ -392,10 +395,13 @@ def fits(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen:
 
 
 def explain(
-    answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen: Log
+    answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen: Log, *, thorough: bool = False
 ) -> tuple[dict[str, str], dict[int, int]] | None:
-    """The answers, beside those that are believed, that explain what was seen, as few as possible, and the delays."""
-    for change in _changes(answers, terms, script):
+    """The answers, beside those that are believed, that explain what was seen, as few as possible, and the delays.
+
+    `thorough`: what makes a difference only together with what is believed is looked at, too, which takes its time.
+    """
+    for change in _changes(answers, terms, script, thorough=thorough):
         late = fits({**answers, **change}, terms, script, seen)
         if late is not None:
             return change, late
@@ -412,24 +418,15 @@ def nearest(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], se
     return max(ones, key=right)  # the first of them, which is no change, where none is better
 
 
-def agreement(due: Log, seen: Log) -> int:
-    """How much of what was seen is as it has to be, up to where it is not. What the peer saw counts twice."""
-    sends = [_same_outcome(due.sends[step].what, seen.sends[step].what) for step in due.sends if step in seen.sends]
-    received = map(_same_message, due.received, seen.received)
-    peer = map(_same_entry, _settled(due.peer), _settled(seen.peer))
-    return sum(sends) + len(list(takewhile(bool, received))) + 2 * len(list(takewhile(bool, peer)))
-
-
-def _changes(answers: Mapping[str, str], terms: Terms, script: Sequence[Step]) -> Iterator[dict[str, str]]:
+def _changes(
+    answers: Mapping[str, str], terms: Terms, script: Sequence[Step], *, thorough: bool = False
+) -> Iterator[dict[str, str]]:
     """What may be answered otherwise than is believed: nothing, one choice, two."""
     yield {}
-    other = [(choice, answer) for choice, answer in _relevant(terms, script) if answers.get(choice) != answer]
-    other += [
-        (choice, REFERENCE[choice])
-        for choice in dict.fromkeys(choice for choice, _ in _relevant(terms, script))
-        if answers.get(choice, REFERENCE[choice]) != REFERENCE[choice]
-    ]
-    ones = [{choice: answer} for choice, answer in other]
+    telling = _telling({}, terms, script) + (_telling(answers, terms, script) if thorough else [])
+    back = [(choice, REFERENCE[choice]) for choice, _ in telling]
+    other = [(choice, answer) for choice, answer in telling + back if answers.get(choice, REFERENCE[choice]) != answer]
+    ones = [{choice: answer} for choice, answer in dict.fromkeys(other)]
     yield from ones
     twos = [one | more for n, one in enumerate(ones) for more in ones[n + 1 :] if one.keys() != more.keys()]
     yield from twos if len(twos) <= _MOST else ()
@@ -437,6 +434,14 @@ def _changes(answers: Mapping[str, str], terms: Terms, script: Sequence[Step]) -
 
 _MOST = 200
 """So many pairs of answers are looked at, at most."""
+
+
+def agreement(due: Log, seen: Log) -> int:
+    """How much of what was seen is as it has to be, up to where it is not. What the peer saw counts twice."""
+    sends = [_same_outcome(due.sends[step].what, seen.sends[step].what) for step in due.sends if step in seen.sends]
+    received = map(_same_message, due.received, seen.received)
+    peer = map(_same_entry, _settled(due.peer), _settled(seen.peer))
+    return sum(sends) + len(list(takewhile(bool, received))) + 2 * len(list(takewhile(bool, peer)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,7 +465,7 @@ def blame(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen
     step = script[first.step] if first.step < len(script) else None
     state = due.states[min(first.step, len(due.states) - 1)]
     return Blame(
-        _rule(machine, terms, script, first, state, step),
+        _rule(answers, terms, script, first, state, step),
         first.step,
         (first.due.state if first.due and first.due.state else state) or state,
         _event(step),
@@ -471,13 +476,14 @@ def blame(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen
 
 
 def _rule(
-    machine: Lifecycle, terms: Terms, script: Sequence[Step], first: Difference, state: str, step: Step | None
+    answers: Mapping[str, str], terms: Terms, script: Sequence[Step], first: Difference, state: str, step: Step | None
 ) -> str:
     """The number of the rule that is broken by a difference."""
     due, seen = first.due, first.seen
     if due is not None and due.state:
         state = due.state
     wire, app = state.partition("/")[0], state.rpartition("/")[2]
+    several = _most_waiting(script[: first.step + 1]) > 1
     if app == "done" and first.side != "peer":
         return "R52"  # how long a task is served that outlives the app's call
     match first.side:
@@ -490,16 +496,20 @@ def _rule(
             if refused == "R55":
                 return "C41"  # which binds the app
             return refused or step.rule or (due.answer.rule if due.answer else "R43")
+        case "receive" | "waits" if several:
+            return "C16"
         case "receive" if due is not None and due.answer is not None:
             kinds = [entry.what.get("type") if entry else None for entry in (due, seen)]
             if kinds[0] == "websocket.connect" and wire != "handshake":
                 return "C1"  # the app has answered before it asked
+            if state.split("/")[1] == "ended":
+                return "C6" if kinds[0] != kinds[1] else "C7"
             if kinds[0] != kinds[1]:
                 return due.answer.rule
-            return _of_the_message(terms, script, due, seen)
+            return _of_the_message(answers, terms, script, due, seen)
         case "receive":
             given = EVENTS.get(seen.what.get("type", "") if seen else "", "give_connect")
-            return machine.flat.answers[given][0][state].rule
+            return machine_of(answers).flat.answers[given][0][state].rule
         case "peer" if seen is not None and "end" in seen.what and wire == "closing":
             return "C48"  # how long the peer's Close is waited for
         case "peer" if due is not None and due.answer is not None:
@@ -510,6 +520,18 @@ def _rule(
             kind = next(iter(seen.what)) if seen else ""
             return _UNASKED.get(kind, "R4")
     return "R28"
+
+
+def _most_waiting(script: Sequence[Step]) -> int:
+    """How many calls of receive() are pending at a time, at most, if the reference answers them."""
+    player = _Player(machine_of({}), Terms("2.5", ("websocket.http.response",)))
+    most = 0
+    for number, step in enumerate(script):
+        player.step = number
+        asks = step.stimulus == "app asks"
+        most = max(most, player.log.waiting + asks)
+        player.play(step)
+    return most
 
 
 _ENDS = {"app_return": "R4", "app_raise": "R46", "peer_eof": "R4", "peer_lost": "R4", "peer_close": "W7"}
@@ -536,15 +558,17 @@ def _of_the_wire(due: Entry, seen: Entry | None, answer: Answer) -> str:
     return answer.rule
 
 
-def _of_the_message(terms: Terms, script: Sequence[Step], due: Entry, seen: Entry | None) -> str:
+def _of_the_message(
+    answers: Mapping[str, str], terms: Terms, script: Sequence[Step], due: Entry, seen: Entry | None
+) -> str:
     """The rule of what is in a message: the choice that says it, if one does."""
     if due.what["type"] != "websocket.disconnect":
         return "R26"
     code = due.what.get("code")
     if seen is not None and seen.what.get("code") == code:
         return "R31"
-    for choice, answer in _relevant(terms, script):
-        other = play(machine_of({choice: answer}), terms, script)
+    for choice, answer in _telling(answers, terms, script):
+        other = play(machine_of({**answers, choice: answer}), terms, script)
         codes = [entry.what.get("code") for entry in other.received if entry.what.get("type") == due.what["type"]]
         if codes and codes[0] != code:
             return choice

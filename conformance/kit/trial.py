@@ -14,6 +14,7 @@ from wslifecycle.conformance.kit.cases import Case
 from wslifecycle.conformance.kit.driver import PENDING, Conversation, Driver, Unreached, frames
 from wslifecycle.conformance.kit.oracle import (
     FRAMES,
+    REFERENCE,
     Blame,
     Entry,
     Log,
@@ -26,7 +27,7 @@ from wslifecycle.conformance.kit.oracle import (
     nearest,
     play,
 )
-from wslifecycle.conformance.kit.results import Line
+from wslifecycle.conformance.kit.results import Line, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,17 @@ CALM = Pace(3.0, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """Something that nothing explains, with the trace up to its end."""
+    """Something that nothing explains, with the trace up to its end. `verdict`: None where the rule says it."""
 
     blame: Blame
     lines: tuple[Line, ...]
+    verdict: Verdict | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes it the same as another one: where the app and the inbox are does not tell them apart."""
+        blame = self.blame
+        return (blame.rule, blame.event, blame.state.partition("/")[0], blame.expected, blame.seen)
 
 
 @dataclass(slots=True)
@@ -59,7 +67,7 @@ class Outcome:
     case: Case
     suspicions: list[Suspicion] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
-    """Answers to choices that were seen, and not believed before."""
+    """Answers to choices that were seen: the ones without which this case could not be explained."""
     rules: set[str] = field(default_factory=set)
     """The rules that were tried."""
     lines: tuple[Line, ...] = ()
@@ -67,6 +75,10 @@ class Outcome:
     """Why the app was not called; empty if it was."""
     cancelled: bool = False
     """Whether the server has cancelled the app."""
+    hurt: bool = False
+    """Whether the server's process is of no more use."""
+    log: str = ""
+    """What the server logged meanwhile."""
 
 
 async def hold(driver: Driver, port: int, case: Case, terms: Terms, believed: Mapping[str, str], pace: Pace) -> Outcome:
@@ -104,6 +116,7 @@ class _Holding:
         self._pace = pace
         self._outcome = outcome
         self._late: dict[int, int] = {}
+        self._changed: dict[str, str] = {}
         self._forgiven: list[tuple[str, int]] = []
 
     async def go(self) -> None:
@@ -115,11 +128,22 @@ class _Holding:
                 end += 1
             self._do(number, end)
             if not await self._judge(steps[: end + 1], self._pace.quiet):
+                self._tell(steps[:number])
                 return
             number = end + 1
         await self._judge(steps, 4 * self._pace.quiet)  # what comes too late for its step
-        due = play(machine_of(self._answers), self._terms, steps, self._late)
-        self._outcome.rules |= {answer.rule for answer in due.taken} | {step.rule for step in steps if step.rule}
+        self._tell(steps)
+
+    def _tell(self, script: Sequence[Step]) -> None:
+        """Tells which rules were tried, and which of the answers that are believed were needed."""
+        due = play(machine_of(self._answers), self._terms, script, self._late)
+        self._outcome.rules |= {answer.rule for answer in due.taken} | {step.rule for step in script if step.rule}
+        self._outcome.answers |= self._changed
+        for choice, answer in self._answers.items():
+            if answer != REFERENCE[choice]:
+                usual = {**self._answers, choice: REFERENCE[choice]}
+                if differences(play(machine_of(usual), self._terms, script, self._late), due):
+                    self._outcome.answers[choice] = answer
 
     def _do(self, number: int, end: int) -> None:
         """Steps at once: frames in one segment, messages in a row."""
@@ -146,15 +170,17 @@ class _Holding:
         if not differences(due, seen):
             return True
         found = explain(self._answers, self._terms, script, seen)
+        if found is None and self._pace is CALM:
+            found = explain(self._answers, self._terms, script, seen, thorough=True)
         if found is not None:
             change, self._late = found
             self._answers |= change
-            self._outcome.answers |= change
+            self._changed |= change
             return True
         if not any(step.rule for step in script):  # with a value of its own it is the value that is to blame
             change = nearest(self._answers, self._terms, script, seen)
             self._answers |= change
-            self._outcome.answers |= change
+            self._changed |= change
             due = play(machine_of(self._answers), self._terms, script)
         what = blame(self._answers, self._terms, script, seen)
         self._outcome.rules.add(what.rule)

@@ -1,0 +1,388 @@
+"""Holds everything that may be asked of a server with that server, and says what was found: a `Result`.
+
+First all cases run beside each other, many to a process. Whatever is suspicious then is held again alone, several
+times, in a calm pace and with a look at the server's health and log: only what is seen again there is a deviation, and
+it is told in how many of how many runs. A server that has died or answers nobody is started anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import re
+import shlex
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from wslifecycle.conformance.kit import agent, servers
+from wslifecycle.conformance.kit.cases import Case, touches
+from wslifecycle.conformance.kit.cases import cases as derived
+from wslifecycle.conformance.kit.confirm import AGAIN, MOST_NAMED, Group, grouped
+from wslifecycle.conformance.kit.driver import Conversation, Driver, Unreached
+from wslifecycle.conformance.kit.oracle import REFERENCE, SPEC, Blame, Terms
+from wslifecycle.conformance.kit.probes import PROBES, Probe, Stage
+from wslifecycle.conformance.kit.results import Deviation, Line, Result, Verdict
+from wslifecycle.conformance.kit.trial import BRISK, CALM, Outcome, Pace, Suspicion, hold
+from wslifecycle.conformance.peer import MAX_SIZE
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with how many cases were held, and how many there are so far."""
+
+BESIDE = 16
+"""So many cases run beside each other."""
+
+LANES = 6
+"""So many processes of the server, each of which holds one thing at a time, when the suspicious is held again."""
+
+HEALTH = 2.0
+"""Seconds in which a server that is well answers a plain request."""
+
+
+class KitError(Exception):
+    """A server cannot be tried at all: it does not start, or its app is never called."""
+
+
+def conform(
+    server: servers.Server,
+    *,
+    select: Collection[str] = (),
+    only: Collection[str] = (),
+    repeat: int = 1,
+    timeout: float = BRISK.patience,
+    progress: Progress | None = None,
+) -> Result:
+    """Tries a server.
+
+    `select`: only cases that try one of these rules (`R28`), or lead through one of these states (`closing`); `only`:
+    the cases of these names. `repeat`: everything so many times. `timeout`: seconds that a server has for what is due.
+    Raises `KitError`, and `LookupError` for a case that there is not.
+    """
+    pace = Pace(timeout, BRISK.quiet)
+    return asyncio.run(_conform(server, frozenset(select), frozenset(only), repeat, pace, progress))
+
+
+async def _conform(
+    server: servers.Server,
+    select: frozenset[str],
+    only: frozenset[str],
+    repeat: int,
+    pace: Pace,
+    progress: Progress | None,
+) -> Result:
+    with tempfile.TemporaryDirectory(prefix="wslifecycle-") as folder:
+        shutil.copy(agent.__file__, Path(folder, "wslifecycle_agent.py"))
+        async with Driver() as driver:
+            run = Run(
+                server, Path(folder), driver, repeat, pace, progress or (lambda done, of: None)
+            )
+            return await run.go(select, only)
+
+
+Tried: TypeAlias = Case | Probe
+"""What can be held."""
+
+
+class Run:
+    """One server under trial."""
+
+    def __init__(
+        self, server: servers.Server, folder: Path, driver: Driver, repeat: int, pace: Pace, progress: Progress
+    ) -> None:
+        self._server = server
+        self._folder = folder
+        self._driver = driver
+        self._repeat = repeat
+        self._pace = pace
+        self._progress = progress
+        self._terms = Terms("2.5")
+        self._answers: dict[str, Counter[str]] = {}
+        self._shown: dict[tuple[str, str], list[Outcome]] = {}
+        self._tried: Counter[str] = Counter()
+        self._unasked: dict[str, str] = {}
+        self._every: dict[str, Tried] = {}
+        self._done = self._of = self._starts = 0
+
+    # ---------------------------------------------------------------------------------------- the whole of it
+
+    async def go(self, select: frozenset[str], only: frozenset[str]) -> Result:
+        """All that is asked, and what came of it."""
+        began = time.monotonic()
+        async with self._process() as process:
+            await self._meet(process)
+        chosen = self._chosen(select, only)
+        cases = [one for one in chosen if isinstance(one, Case) and not self._options(one)]
+        slow = [one for one in chosen if one.slow]
+        others = [one for one in chosen if one not in slow and (isinstance(one, Probe) or self._options(one))]
+        self._of = len(cases) * self._repeat + len(slow) + len(others)
+        beside, *alone = await asyncio.gather(self._beside(cases * self._repeat), *map(self._once, slow))
+        alone += [await self._once(one) for one in others]
+        deviations = await self._confirmed([*beside, *(outcome for outcome in alone if outcome.suspicions)])
+        return Result(
+            self._server.name,
+            await servers.version(self._server),
+            shlex.join(self._server.command),
+            self._terms.spec_version,
+            self._terms.extensions,
+            len(chosen),
+            dict(sorted(self._tried.items())),
+            self._measured(),
+            tuple(sorted([*deviations, *self._otherwise()], key=lambda found: (found.verdict.weight, found.key))),
+            round(time.monotonic() - began, 1),
+            self._unasked,
+        )
+
+    def _chosen(self, select: frozenset[str], only: frozenset[str]) -> list[Tried]:
+        """What is asked of this server."""
+        every = self._every
+        asked: list[Tried] = [*derived(self._terms), *PROBES]
+        for one in asked:
+            wanting = [name for name in self._options(one) if not self._server.can(name)]
+            if wanting:
+                self._unasked[one.name] = f"there is no option for {', '.join(wanting)}"
+            else:
+                every[one.name] = one
+        missing = only - every.keys()
+        if missing:
+            text = f"There is no case {', '.join(sorted(missing))} for {self._server.name}."
+            close = difflib.get_close_matches(next(iter(missing)), every, n=1, cutoff=0.5)
+            raise LookupError(f"{text} Do you mean {close[0]}?" if close else text)
+        if only:
+            return [one for name, one in every.items() if name in only]
+        return [one for one in every.values() if not select or select & self._touches(one)]
+
+    def _touches(self, one: Tried) -> frozenset[str]:
+        """The rules and the states that something is about."""
+        return frozenset(one.rules) if isinstance(one, Probe) else touches(one, self._terms)
+
+    def _options(self, one: Tried) -> Mapping[str, Any]:
+        """Those that the server has to be started with."""
+        if isinstance(one, Probe):
+            return one.options
+        return {"max_size": MAX_SIZE} if one.too_big else {}
+
+    @asynccontextmanager
+    async def _process(self, **options: Any) -> AsyncIterator[servers.Running]:
+        """A process of the server."""
+        self._starts += 1
+        log = self._folder / f"log-{self._starts}"
+        env = {agent.DRIVER: self._driver.address}
+        try:
+            async with servers.running(self._server, self._folder, env, log=log, **options) as process:
+                yield process
+        except servers.NotStarted as error:
+            raise KitError(str(error)) from None
+
+    async def _meet(self, process: servers.Running) -> None:
+        """Learns what the server advertises."""
+        talk = Conversation(self._driver, process.port)
+        try:
+            await talk.begin(10)
+        except (Unreached, OSError) as error:
+            raise KitError(f"{self._server.name}: {error}.\n{process.log_since(0)[-2000:]}") from None
+        finally:
+            await talk.close()
+        version = str((talk.scope.get("asgi") or {}).get("spec_version", "2.0"))
+        self._terms = Terms(version, tuple(sorted(talk.scope.get("extensions") or ())))
+
+    # ---------------------------------------------------------------------------------------- beside each other
+
+    async def _beside(self, cases: Sequence[Case]) -> list[Outcome]:
+        """Holds all cases, many at a time. Returns what has to be looked at again."""
+        queue, suspects = list(reversed(cases)), list[Outcome]()
+        while queue:
+            async with self._process() as process:
+                suspects += await self._some(process, queue)
+        return suspects
+
+    async def _some(self, process: servers.Running, queue: list[Case]) -> list[Outcome]:
+        """Holds cases until none is left, or the server serves nobody any more."""
+        suspects: list[Outcome] = []
+        running: set[asyncio.Task[Outcome]] = set()
+        hurt, offset = False, process.log_size()
+        while (queue and not hurt) or running:
+            while queue and not hurt and len(running) < BESIDE:
+                running.add(asyncio.create_task(self._hold(process, queue.pop(), self._pace, self._believed())))
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            crashed, offset = crash(process.log_since(offset)), process.log_size()
+            for task in done:
+                outcome = task.result()
+                self._note(outcome)
+                hurt |= bool(outcome.unreached)
+                if outcome.unreached or outcome.suspicions or crashed:
+                    suspects.append(outcome)
+            hurt = hurt or not process.alive
+        return suspects
+
+    async def _hold(self, process: servers.Running, one: Tried, pace: Pace, believed: Mapping[str, str]) -> Outcome:
+        """Holds a case or a probe. Whatever comes of it is in the outcome."""
+        if isinstance(one, Case):
+            terms = replace(self._terms, subprotocols=one.subprotocols)
+            return await hold(self._driver, process.port, one, terms, believed, pace)
+        outcome = Outcome(Case(one.name, ()))
+        try:
+            await one.hold(Stage(self._driver, process, self._terms, pace.patience), outcome)
+        except (Unreached, OSError) as error:
+            outcome.unreached = str(error)
+        return outcome
+
+    def _believed(self) -> dict[str, str]:
+        """The answers that were seen most often so far."""
+        return {choice: seen.most_common(1)[0][0] for choice, seen in self._answers.items()}
+
+    def _note(self, outcome: Outcome) -> None:
+        """Takes over what an outcome says of rules and choices."""
+        self._step()
+        self._tried.update(outcome.rules)
+        if outcome.cancelled:
+            outcome.answers["C18"] = "on_loss"
+        for choice, answer in outcome.answers.items():
+            self._answers.setdefault(choice, Counter())[answer] += 1
+            self._shown.setdefault((choice, answer), []).append(outcome)
+
+    def _step(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._of)
+
+    # ---------------------------------------------------------------------------------------- alone
+
+    async def _once(self, one: Tried) -> Outcome:
+        """Holds something in a process of its own."""
+        outcome = await self._alone(_Keeper(self._process), one)
+        self._note(outcome)
+        return outcome
+
+    async def _alone(self, keeper: _Keeper, one: Tried, forget: str = "") -> Outcome:
+        """Holds something with nothing beside it, and looks at the server's health and log.
+
+        `forget`: a choice of which nothing is believed. What needs options, or ends the server, gets its own process.
+        """
+        options = self._options(one)
+        if options or one.ends:
+            async with self._process(**options) as process:
+                return await self._watched(process, one, forget)
+        outcome = await self._watched(await keeper.process(), one, forget)
+        keeper.hurt |= outcome.hurt
+        return outcome
+
+    async def _watched(self, process: servers.Running, one: Tried, forget: str) -> Outcome:
+        offset = process.log_size()
+        believed = {choice: answer for choice, answer in self._believed().items() if choice != forget}
+        outcome = await self._hold(process, one, CALM, believed)
+        healthy = one.ends or await process.healthy(HEALTH)
+        outcome.log = process.log_since(offset)
+        if one.ends:
+            return outcome
+        crashed = crash(outcome.log)
+        outcome.hurt = not healthy or bool(outcome.unreached)
+        if not process.alive:
+            _fault(outcome, Verdict.DIED, "the process died", f"the process has ended with status {process.returncode}")
+        elif not healthy:
+            _fault(outcome, Verdict.HUNG, "nobody is served", f"a plain request is not answered in {HEALTH:g} s")
+        elif outcome.unreached:
+            _fault(outcome, Verdict.HUNG, "the app is not called", outcome.unreached)
+        elif crashed:
+            _fault(outcome, Verdict.CRASHED, f"{crashed.partition(':')[0]} in the log", f"logged {crashed}")
+        return outcome
+
+    async def _confirmed(self, suspects: Sequence[Outcome]) -> list[Deviation]:
+        """What of all that is suspicious is seen again when it is alone."""
+        groups = grouped(suspects)
+        for (choice, answer), shown in self._shown.items():
+            if answer in SPEC.choices[choice].breaks:
+                groups.append(Group([outcome.case.name for outcome in shown], choice, answer))
+        self._of += len(groups)
+        confirmed: dict[tuple[str, ...], Deviation] = {}
+        await asyncio.gather(*(self._lane(groups, confirmed) for _ in range(LANES)))
+        return list(confirmed.values())
+
+    async def _lane(self, groups: list[Group], confirmed: dict[tuple[str, ...], Deviation]) -> None:
+        """Looks at one group after the other, with a process of its own."""
+        async with _Keeper(self._process) as keeper:
+            while groups:
+                group = groups.pop(0)
+                one = self._every[group.cases[0]]
+                runs = [await self._alone(keeper, one, group.choice) for _ in range(max(AGAIN, self._repeat))]
+                self._step()
+                for key, deviation in group.confirmed(runs, self._repeat_command(one.name)):
+                    confirmed.setdefault(key, deviation)
+
+    def _repeat_command(self, case: str) -> str:
+        return f"wslifecycle conformance {self._server.argument} --case {shlex.quote(case)}"
+
+    # ---------------------------------------------------------------------------------------- choices
+
+    def _otherwise(self) -> Iterator[Deviation]:
+        """The answers to choices that are not the reference's, and break no rule."""
+        for (choice, answer), shown in self._shown.items():
+            declared = SPEC.choices[choice]
+            if answer != declared.reference and answer not in declared.breaks:
+                first = min(shown, key=lambda outcome: len(outcome.case.steps))
+                yield Deviation(
+                    Verdict.CHOICE,
+                    choice,
+                    "",
+                    "",
+                    declared.reference,
+                    answer,
+                    first.case.name,
+                    len(shown),
+                    len(shown),
+                    first.lines,
+                    self._repeat_command(first.case.name),
+                    answer,
+                    choice,
+                    cases=tuple(outcome.case.name for outcome in shown if outcome is not first)[:MOST_NAMED],
+                )
+
+    def _measured(self) -> dict[str, str]:
+        """The answers that were seen; the reference's where nothing else was and it was tried."""
+        found = {choice: REFERENCE[choice] for choice in SPEC.choices if self._tried[choice]}
+        return dict(sorted({**found, **self._believed()}.items(), key=lambda item: int(item[0][1:])))
+
+
+class _Keeper:
+    """Keeps a process of the server for as long as it is of use, and then starts another one."""
+
+    def __init__(self, start: Callable[[], AbstractAsyncContextManager[servers.Running]]) -> None:
+        self.hurt = False
+        self._start = start
+        self._stack = AsyncExitStack()
+        self._process: servers.Running | None = None
+
+    async def process(self) -> servers.Running:
+        """One that is well."""
+        if self.hurt or self._process is None:
+            await self._stack.aclose()
+            self._process = await self._stack.enter_async_context(self._start())
+            self.hurt = False
+        return self._process
+
+    async def __aenter__(self) -> _Keeper:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+
+def crash(log: str) -> str:
+    """The last line of a traceback or a panic in a log that the app has not caused; empty if there is none."""
+    for found in re.finditer(r"Traceback \(most recent call last\):|panicked at", log):
+        if found[0] == "panicked at":
+            return "a panic"
+        last = next((line for line in log[found.end() :].splitlines() if re.match(r"\w[\w.]*(:|$)", line)), "")
+        if not last.startswith("wslifecycle_agent.AppError"):
+            return last[:200] or "a traceback"
+    return ""
+
+
+def _fault(outcome: Outcome, verdict: Verdict, seen: str, text: str) -> None:
+    """The server itself is at fault, whatever the rules say."""
+    lines = (*outcome.lines, Line("server", text, wrong=True))
+    outcome.suspicions.append(Suspicion(Blame("", 0, "", "", "the server serves on", seen, ""), lines, verdict))
