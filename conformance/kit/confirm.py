@@ -35,6 +35,16 @@ class Group:
     cases: Sequence[str]
     choice: str = ""
     answer: str = ""
+    suspicious: bool = True
+    """Whether something was seen, and not only that the server was hurt beside it."""
+
+    def wanted(self, runs: Sequence[Outcome], repeat: int) -> int:
+        """How many runs it takes after these. A mere choice is believed at once."""
+        shown = [suspicion for run in runs for suspicion in run.suspicions]
+        heavy = self.choice or any((s.verdict or verdict_of(s.blame.rule)) is not Verdict.CHOICE for s in shown)
+        if heavy:
+            return max(AGAIN, repeat)
+        return repeat if shown or not self.suspicious else 2
 
     def confirmed(self, runs: Sequence[Outcome], repeat: str) -> Iterator[tuple[tuple[str, ...], Deviation]]:
         """What was seen in these runs of the first case, each with its key."""
@@ -100,6 +110,9 @@ def grouped(suspects: Sequence[Outcome]) -> list[Group]:
         if not outcome.suspicions:
             groups.setdefault(("", outcome.case.name), []).append(outcome)
     return [
-        Group([outcome.case.name for outcome in sorted(found, key=lambda outcome: len(outcome.case.steps))])
+        Group(
+            [outcome.case.name for outcome in sorted(found, key=lambda outcome: len(outcome.case.steps))],
+            suspicious=bool(found[0].suspicions),
+        )
         for found in groups.values()
     ]

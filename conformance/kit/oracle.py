@@ -444,6 +444,17 @@ def agreement(due: Log, seen: Log) -> int:
     return sum(sends) + len(list(takewhile(bool, received))) + 2 * len(list(takewhile(bool, peer)))
 
 
+@cache
+def of_values() -> frozenset[str]:
+    """The choices that are about values in messages: all their answers make one and the same machine."""
+    usual = lifecycle().flat.answers
+    return frozenset(
+        number
+        for number, choice in SPEC.choices.items()
+        if all(machine_of({number: answer}).flat.answers == usual for answer in choice.answers)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Blame:
     """What is wrong: the rule, where, and both what was due and what was seen, in words that hold no data."""
@@ -483,6 +494,8 @@ def _rule(
     if due is not None and due.state:
         state = due.state
     wire, app = state.partition("/")[0], state.rpartition("/")[2]
+    if _refused_before(answers, terms, script, first.step) and first.side != "send":
+        return "C41"  # what becomes of a connection whose app has sent what may not be sent
     several = _most_waiting(script[: first.step + 1]) > 1
     if app == "done" and first.side != "peer":
         return "R52"  # how long a task is served that outlives the app's call
@@ -522,6 +535,12 @@ def _rule(
     return "R28"
 
 
+def _refused_before(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], step: int) -> bool:
+    """Whether the app has sent something before, or just now, that had to be refused as a violation."""
+    sends = play(machine_of(answers), terms, script).sends
+    return any(number <= step and (entry.what or {}).get("raised") == "violation" for number, entry in sends.items())
+
+
 def _most_waiting(script: Sequence[Step]) -> int:
     """How many calls of receive() are pending at a time, at most, if the reference answers them."""
     player = _Player(machine_of({}), Terms("2.5", ("websocket.http.response",)))
@@ -549,8 +568,8 @@ def _of_the_wire(due: Entry, seen: Entry | None, answer: Answer) -> str:
     if seen is None or kind not in seen.what or not isinstance(value, Mapping):
         return answer.rule
     got = seen.what[kind]
-    if kind == "close" and got.get("code") == value.get("code"):
-        return "R39"
+    if kind == "close":
+        return "C20" if _illegal(due.what) else "R39" if got.get("code") == value.get("code") else answer.rule
     if kind == "handshake":
         return "R24" if got.get("subprotocol") != value.get("subprotocol") else "R25"
     if kind in ("http", "head") and got["status"] == value["status"]:

@@ -21,14 +21,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from wslifecycle.conformance.kit.servers import Running
-
 from wslifecycle.conformance.judge import Judge
 from wslifecycle.conformance.kit.client import Client
 from wslifecycle.conformance.kit.driver import PENDING, Conversation, Driver
 from wslifecycle.conformance.kit.oracle import Blame, Step, Terms
 from wslifecycle.conformance.kit.results import Line
-from wslifecycle.conformance.kit.trial import Outcome, Suspicion
+from wslifecycle.conformance.kit.servers import Running
+from wslifecycle.conformance.kit.trial import REACH, Outcome, Suspicion
 
 ASKS = Step("app asks")
 ACCEPTS = Step("app sends", {"type": "websocket.accept"})
@@ -58,7 +57,7 @@ class Stage:
         """A conversation that has come so far. Raises what `Conversation.begin` raises."""
         talk = Conversation(self.driver, self.process.port, subprotocols)
         try:
-            await talk.begin(10 * self.patience, **settings)
+            await talk.begin(REACH, **settings)
             for number, step in enumerate(steps):
                 talk.do(number, step)
                 await talk.until(lambda: not talk.waits, self.patience)
@@ -117,7 +116,7 @@ _HEADERS = (("X-Twice", "1"), ("X-Other", "2"), ("X-Twice", "3"))
 
 async def http_scope(stage: Stage) -> dict[str, Any]:
     """The scope of a plain HTTP request; empty if there is no answer that says one."""
-    body = await stage.process.get("/plain")
+    body = await stage.process.get("/plain", stage.patience)
     try:
         found = json.loads(body.rpartition(b"\r\n\r\n")[2])
     except ValueError:

@@ -24,12 +24,12 @@ from typing import Any, TypeAlias
 from wslifecycle.conformance.kit import agent, servers
 from wslifecycle.conformance.kit.cases import Case, touches
 from wslifecycle.conformance.kit.cases import cases as derived
-from wslifecycle.conformance.kit.confirm import AGAIN, MOST_NAMED, Group, grouped
+from wslifecycle.conformance.kit.confirm import MOST_NAMED, Group, grouped
 from wslifecycle.conformance.kit.driver import Conversation, Driver, Unreached
-from wslifecycle.conformance.kit.oracle import REFERENCE, SPEC, Blame, Terms
+from wslifecycle.conformance.kit.oracle import REFERENCE, SPEC, Blame, Terms, of_values
 from wslifecycle.conformance.kit.probes import PROBES, Probe, Stage
 from wslifecycle.conformance.kit.results import Deviation, Line, Result, Verdict
-from wslifecycle.conformance.kit.trial import BRISK, CALM, Outcome, Pace, Suspicion, hold
+from wslifecycle.conformance.kit.trial import BRISK, CALM, REACH, Outcome, Pace, Suspicion, hold
 from wslifecycle.conformance.peer import MAX_SIZE
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -38,7 +38,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 BESIDE = 16
 """So many cases run beside each other."""
 
-LANES = 6
+LANES = 8
 """So many processes of the server, each of which holds one thing at a time, when the suspicious is held again."""
 
 HEALTH = 2.0
@@ -79,9 +79,7 @@ async def _conform(
     with tempfile.TemporaryDirectory(prefix="wslifecycle-") as folder:
         shutil.copy(agent.__file__, Path(folder, "wslifecycle_agent.py"))
         async with Driver() as driver:
-            run = Run(
-                server, Path(folder), driver, repeat, pace, progress or (lambda done, of: None)
-            )
+            run = Run(server, Path(folder), driver, repeat, pace, progress or (lambda done, of: None))
             return await run.go(select, only)
 
 
@@ -121,7 +119,9 @@ class Run:
         slow = [one for one in chosen if one.slow]
         others = [one for one in chosen if one not in slow and (isinstance(one, Probe) or self._options(one))]
         self._of = len(cases) * self._repeat + len(slow) + len(others)
-        beside, *alone = await asyncio.gather(self._beside(cases * self._repeat), *map(self._once, slow))
+        beside, alone = await asyncio.gather(
+            self._beside(cases * self._repeat), asyncio.gather(*(self._once(one) for one in slow))
+        )
         alone += [await self._once(one) for one in others]
         deviations = await self._confirmed([*beside, *(outcome for outcome in alone if outcome.suspicions)])
         return Result(
@@ -183,7 +183,7 @@ class Run:
         """Learns what the server advertises."""
         talk = Conversation(self._driver, process.port)
         try:
-            await talk.begin(10)
+            await talk.begin(REACH)
         except (Unreached, OSError) as error:
             raise KitError(f"{self._server.name}: {error}.\n{process.log_since(0)[-2000:]}") from None
         finally:
@@ -233,7 +233,10 @@ class Run:
         return outcome
 
     def _believed(self) -> dict[str, str]:
-        """The answers that were seen most often so far."""
+        """The answers that were seen most often so far. One about a value may be another one for the next value."""
+        return {choice: answer for choice, answer in self._most().items() if choice not in of_values()}
+
+    def _most(self) -> dict[str, str]:
         return {choice: seen.most_common(1)[0][0] for choice, seen in self._answers.items()}
 
     def _note(self, outcome: Outcome) -> None:
@@ -258,7 +261,7 @@ class Run:
         self._note(outcome)
         return outcome
 
-    async def _alone(self, keeper: _Keeper, one: Tried, forget: str = "") -> Outcome:
+    async def _alone(self, keeper: _Keeper, one: Tried, forget: str = "", pace: Pace = CALM) -> Outcome:
         """Holds something with nothing beside it, and looks at the server's health and log.
 
         `forget`: a choice of which nothing is believed. What needs options, or ends the server, gets its own process.
@@ -266,15 +269,15 @@ class Run:
         options = self._options(one)
         if options or one.ends:
             async with self._process(**options) as process:
-                return await self._watched(process, one, forget)
-        outcome = await self._watched(await keeper.process(), one, forget)
+                return await self._watched(process, one, forget, pace)
+        outcome = await self._watched(await keeper.process(), one, forget, pace)
         keeper.hurt |= outcome.hurt
         return outcome
 
-    async def _watched(self, process: servers.Running, one: Tried, forget: str) -> Outcome:
+    async def _watched(self, process: servers.Running, one: Tried, forget: str, pace: Pace) -> Outcome:
         offset = process.log_size()
         believed = {choice: answer for choice, answer in self._believed().items() if choice != forget}
-        outcome = await self._hold(process, one, CALM, believed)
+        outcome = await self._hold(process, one, pace, believed)
         healthy = one.ends or await process.healthy(HEALTH)
         outcome.log = process.log_since(offset)
         if one.ends:
@@ -308,7 +311,10 @@ class Run:
             while groups:
                 group = groups.pop(0)
                 one = self._every[group.cases[0]]
-                runs = [await self._alone(keeper, one, group.choice) for _ in range(max(AGAIN, self._repeat))]
+                pace = CALM if group.suspicious else self._pace
+                runs = [await self._alone(keeper, one, group.choice, pace)]
+                while len(runs) < group.wanted(runs, self._repeat):
+                    runs.append(await self._alone(keeper, one, group.choice))
                 self._step()
                 for key, deviation in group.confirmed(runs, self._repeat_command(one.name)):
                     confirmed.setdefault(key, deviation)
@@ -344,7 +350,7 @@ class Run:
     def _measured(self) -> dict[str, str]:
         """The answers that were seen; the reference's where nothing else was and it was tried."""
         found = {choice: REFERENCE[choice] for choice in SPEC.choices if self._tried[choice]}
-        return dict(sorted({**found, **self._believed()}.items(), key=lambda item: int(item[0][1:])))
+        return dict(sorted({**found, **self._most()}.items(), key=lambda item: int(item[0][1:])))
 
 
 class _Keeper:
@@ -377,7 +383,7 @@ def crash(log: str) -> str:
         if found[0] == "panicked at":
             return "a panic"
         last = next((line for line in log[found.end() :].splitlines() if re.match(r"\w[\w.]*(:|$)", line)), "")
-        if not last.startswith("wslifecycle_agent.AppError"):
+        if "AppError: the app was told to raise" not in last:
             return last[:200] or "a traceback"
     return ""
 

@@ -41,8 +41,12 @@ class Pace:
 BRISK = Pace(1.0, 0.008)
 """While others run beside."""
 
-CALM = Pace(3.0, 0.1)
+CALM = Pace(2.0, 0.06)
 """For a case that runs alone, and has to be beyond doubt."""
+
+
+REACH = 5.0
+"""Seconds in which the app is called for a handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ async def hold(driver: Driver, port: int, case: Case, terms: Terms, believed: Ma
     outcome = Outcome(case)
     talk = Conversation(driver, port, case.subprotocols)
     try:
-        await talk.begin(10 * pace.patience, behind=b"".join(map(frames, case.steps[: case.behind])))
+        await talk.begin(REACH, behind=b"".join(map(frames, case.steps[: case.behind])))
         await _Holding(talk, case, terms, dict(believed), pace, outcome).go()
     except (Unreached, OSError) as error:
         outcome.unreached = str(error)

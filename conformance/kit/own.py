@@ -1,0 +1,44 @@
+"""Serves an app with our own server, as a process: `python -m wslifecycle.conformance.kit.own APP --port PORT`.
+
+SIGTERM and SIGINT shut it down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from importlib import import_module
+
+from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.server import start_server
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Serves until a signal comes."""
+    module, _, name = arguments.app.partition(":")
+    interval, timeout = arguments.ping
+    options = Options(max_size=arguments.max_size, ping_interval=interval, ping_timeout=timeout)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    app = getattr(import_module(module), name)
+    async with await start_server(app, port=arguments.port, root_path=arguments.root_path, options=options):
+        await stop.wait()
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Serves an ASGI app over WebSocket and nothing else.")
+    parser.add_argument("app", help="module:attribute")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--root-path", default="")
+    parser.add_argument("--max-size", type=int, help="bytes of a message")
+    parser.add_argument(
+        "--ping", type=float, nargs=2, default=(20.0, 20.0), metavar="SECONDS", help="interval, timeout"
+    )
+    asyncio.run(serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+"""How each server is started, asked for its health, and ended.
+
+A `Server` is a command line as a user writes it. `running` starts it in a session of its own and ends the whole session
+at the end; if the kit itself is killed, a guard ends what it has started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+START_UP = 20.0
+"""Seconds until a server has to answer its first request."""
+
+APP = "wslifecycle_agent:app"
+"""What `{app}` stands for."""
+
+Option: TypeAlias = tuple[str, ...]
+"""The arguments that say an option; `{0}`, `{1}` stand for its values, and the first one is its name."""
+
+
+class NotStarted(Exception):
+    """A server has ended before it answered anything, or has not answered in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A command line with `{app}` and `{port}`; its options are put before `{app}`.
+
+    `name` is shown, `argument` is what a user writes to have it tried, `bin` the folder with the programs of its
+    environment, `distributions` what its version is made of.
+    """
+
+    name: str
+    argument: str
+    command: tuple[str, ...]
+    bin: Path
+    options: Mapping[str, Option] = field(default_factory=dict)
+    distributions: tuple[str, ...] = ()
+
+    @property
+    def program(self) -> str:
+        """The program that is run."""
+        found = self.bin / self.command[0]
+        return str(found) if found.exists() else self.command[0]
+
+    def can(self, option: str) -> bool:
+        """Whether the release that is installed has an option."""
+        return option in self.options and self.options[option][0] in _help(self.program, self.module)
+
+    @property
+    def module(self) -> tuple[str, ...]:
+        """The arguments of a program that is an interpreter: which module it runs."""
+        return self.command[1:3] if self.command[1] == "-m" else ()
+
+    def line(self, port: int, options: Mapping[str, Any]) -> list[str]:
+        """The command line for a port and these options."""
+        words = [self.program]
+        for word in self.command[1:]:
+            if word == "{app}":
+                words += [part for name, value in options.items() for part in self._said(name, value)]
+            words.append(word.replace("{app}", APP).replace("{port}", str(port)))
+        return words
+
+    def _said(self, name: str, value: Any) -> list[str]:
+        values = value if isinstance(value, tuple) else (value,)
+        return [part.format(*values) for part in self.options[name]]
+
+
+@cache
+def _help(program: str, module: tuple[str, ...] = ()) -> str:
+    """What a program says of its options."""
+    done = subprocess.run([program, *module, "--help"], capture_output=True, text=True, timeout=START_UP, check=False)
+    return done.stdout
+
+
+# ------------------------------------------------------------------------------------------------ those that we know
+
+_UVICORN: Mapping[str, Option] = {
+    "max_size": ("--ws-max-size", "{0}"),
+    "ping": ("--ws-ping-interval", "{0}", "--ws-ping-timeout", "{1}"),
+    "root_path": ("--root-path", "{0}"),
+}
+_OWN = "wslifecycle.integrations.uvicorn:LifecycleProtocol"
+
+
+def _uvicorn(ws: str, folder: Path, *, argument: str = "", name: str = "", more: tuple[str, ...] = ()) -> Server:
+    parts = {"wsproto": ("wsproto",)}.get(ws, ("websockets",) if "websockets" in ws else ("wslifecycle",))
+    command = ("uvicorn", "{app}", "--port", "{port}", "--ws", ws, *more)
+    name = name or f"uvicorn {ws}"
+    return Server(name, argument or name.replace(" ", ":"), command, folder, _UVICORN, ("uvicorn", *parts))
+
+
+def _known(folder: Path) -> dict[str, list[Server]]:
+    """The servers by the names that a user may write."""
+    stacks = [_uvicorn(ws, folder) for ws in ("wsproto", "websockets", "websockets-sansio")]
+    own = [
+        _uvicorn(_OWN, folder, argument=f"wslifecycle:{http}", name=f"wslifecycle {http}", more=("--http", http))
+        for http in ("h11", "httptools")
+    ]
+    own.append(
+        Server(
+            "wslifecycle start_server",
+            "wslifecycle:start_server",
+            ("python", "-m", "wslifecycle.conformance.kit.own", "{app}", "--port", "{port}"),
+            folder,
+            {"max_size": ("--max-size", "{0}"), "ping": ("--ping", "{0}", "{1}"), "root_path": ("--root-path", "{0}")},
+            ("wslifecycle", "wsproto"),
+        )
+    )
+    others = [
+        Server(
+            "hypercorn",
+            "hypercorn",
+            ("hypercorn", "-b", "127.0.0.1:{port}", "{app}"),
+            folder,
+            {"ping": ("--websocket-ping-interval", "{0}"), "root_path": ("--root-path", "{0}")},
+            ("hypercorn", "wsproto"),
+        ),
+        Server(
+            "daphne",
+            "daphne",
+            ("daphne", "-b", "127.0.0.1", "-p", "{port}", "{app}"),
+            folder,
+            {
+                "max_size": ("--websocket-max-message-size", "{0}"),
+                "ping": ("--ping-interval", "{0:.0f}", "--ping-timeout", "{1:.0f}"),
+                "root_path": ("--root-path", "{0}"),
+            },
+            ("daphne", "autobahn", "twisted"),
+        ),
+        Server(
+            "granian",
+            "granian",
+            ("granian", "--interface", "asgi", "--workers", "1", "--port", "{port}", "{app}"),
+            folder,
+            {},
+            ("granian",),
+        ),
+        Server(
+            "gunicorn",
+            "gunicorn",
+            ("gunicorn", "-k", "asgi", "-w", "1", "-b", "127.0.0.1:{port}", "{app}"),
+            folder,
+            {"max_size": ("--websocket-max-message-size", "{0}"), "root_path": ("--root-path", "{0}")},
+            ("gunicorn",),
+        ),
+    ]
+    found = {"uvicorn": stacks, "wslifecycle": own}
+    found |= {server.argument: [server] for server in (*stacks, *own, *others)}
+    return found
+
+
+def names() -> list[str]:
+    """What a user may write."""
+    return sorted(_known(here()))
+
+
+def here() -> Path:
+    """The folder with the programs of this environment."""
+    return Path(sys.executable).parent
+
+
+def find(name: str, folder: Path | None = None) -> list[Server]:
+    """The servers that a name stands for, of this environment or of the one with this folder of programs.
+
+    Raises `LookupError` for a name that nobody knows, and for a server that is not installed.
+    """
+    known = _known(folder or here())
+    if name not in known:
+        raise LookupError(f"There is no server {name!r}. Names: {', '.join(known)}; or write --command.")
+    servers = [server for server in known[name] if server.name.partition(" ")[0] != "uvicorn" or _speaks(server)]
+    missing = next((server for server in known[name] if not Path(server.program).exists()), None)
+    if missing is not None:
+        raise LookupError(f"{missing.command[0]} is not installed: pip install {missing.command[0]}")
+    if not servers:
+        raise LookupError(f"The uvicorn that is installed has no --ws {known[name][0].command[-1]}.")
+    return servers
+
+
+def _speaks(server: Server) -> bool:
+    """Whether the uvicorn that is installed has this implementation of WebSockets."""
+    ws = server.command[server.command.index("--ws") + 1]
+    return not Path(server.program).exists() or re.search(rf"\b{ws}\b(?!-)", _help(server.program)) is not None
+
+
+def custom(command: str) -> Server:
+    """A server by its command line. Raises `ValueError` if that lacks `{app}` or `{port}`, or cannot be read."""
+    words = tuple(shlex.split(command))
+    for place in ("{app}", "{port}"):
+        if place not in command:
+            raise ValueError(f"There is no {place} in {command!r}. Write 'myserver {{app}} --port {{port}}'.")
+    return Server(Path(words[0]).name, f"--command {shlex.quote(command)}", words, here())
+
+
+async def version(server: Server) -> str:
+    """What is installed of it, such as `uvicorn 0.54.0, wsproto 1.3.2`; empty if nothing is known."""
+    if not server.distributions:
+        return ""
+    ask = "import sys, importlib.metadata as m; print(', '.join(f'{n} {m.version(n)}' for n in sys.argv[1:]))"
+    python = server.bin / "python"
+    process = await asyncio.create_subprocess_exec(
+        str(python), "-c", ask, *server.distributions, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    said, _ = await process.communicate()
+    return said.decode().strip()
+
+
+# ------------------------------------------------------------------------------------------------ one that runs
+
+
+class Running:
+    """A server that runs. `port` is where it listens on 127.0.0.1."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.port = port
+        self._process = process
+        self._log = log
+
+    @property
+    def returncode(self) -> int | None:
+        """The status that its main process has ended with; None while it runs."""
+        return self._process.poll()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its main process runs."""
+        return self.returncode is None
+
+    async def get(self, path: str, seconds: float) -> bytes:
+        """The whole answer to a plain HTTP request. Raises `OSError`, and `TimeoutError` when it takes longer."""
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+                return await reader.read()
+            finally:
+                writer.close()
+
+    async def healthy(self, seconds: float) -> bool:
+        """Whether a plain HTTP request is answered in this time."""
+        try:
+            return (await self.get("/", seconds)).startswith(b"HTTP/1.1 ")
+        except (OSError, TimeoutError):
+            return False
+
+    def terminate(self) -> None:
+        """What a process manager does: SIGTERM, to the main process."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    async def wait(self, seconds: float) -> int | None:
+        """The status that its main process ends with; None if it does not end in this time."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self.alive and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+        return self.returncode
+
+    def log_size(self) -> int:
+        """How many bytes it has logged."""
+        return self._log.stat().st_size
+
+    def log_since(self, offset: int) -> str:
+        """What it has logged behind so many bytes."""
+        with self._log.open("rb") as log:
+            log.seek(offset)
+            return log.read().decode(errors="replace")
+
+
+@asynccontextmanager
+async def running(
+    server: Server, folder: Path, env: Mapping[str, str], *, log: Path, **options: Any
+) -> AsyncIterator[Running]:
+    """Starts a server on a free port, with the app that is in `folder`, and ends it with everything that it started.
+
+    Raises `NotStarted`, with the end of its log.
+    """
+    for attempt in range(3):
+        port = _free_port()
+        process = _start(server.line(port, options), folder, env, log)
+        try:
+            found = Running(process, port, log)
+            if await _ready(found):
+                yield found
+                return
+        finally:
+            _end(process)
+        if "in use" not in found.log_since(0) or attempt == 2:
+            break
+    status = "has not answered" if process.returncode == -signal.SIGKILL else f"ended with status {process.returncode}"
+    raise NotStarted(f"{server.name} {status}: {shlex.join(server.line(port, options))}\n{found.log_since(0)[-1500:]}")
+
+
+async def _ready(process: Running) -> bool:
+    """Whether it answers, once it does."""
+    deadline = asyncio.get_running_loop().time() + START_UP
+    while process.alive and asyncio.get_running_loop().time() < deadline:
+        if await process.healthy(1.0):
+            return True
+        await asyncio.sleep(0.03)
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _start(words: list[str], folder: Path, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
+    settings = {**kept, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1", **env}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env=settings,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    _guard(f"+{process.pid}")
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _guard(f"-{process.pid}")
+
+
+_GUARD = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+
+
+@cache
+def _guarding() -> subprocess.Popen[bytes]:
+    """A process that ends what is left of the servers as soon as this one is gone, however it went."""
+    return subprocess.Popen([sys.executable, "-ISc", _GUARD], stdin=subprocess.PIPE, start_new_session=True)
+
+
+def _guard(line: str) -> None:
+    """Tells the guard that a server's session has begun (`+`) or has ended (`-`)."""
+    guard = _guarding()
+    assert guard.stdin is not None
+    with suppress(BrokenPipeError):
+        guard.stdin.write(f"{line}\n".encode())
+        guard.stdin.flush()
