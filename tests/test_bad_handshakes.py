@@ -82,13 +82,13 @@ CASES: dict[str, Case] = {
     "no host": Case(request(lacks=b"host"), "400", "400u", "400"),
     "two hosts": Case(request(b"Host: g"), "400", "400u", "400"),
     "a host that is not ASCII": Case(request(b"Host: \xff", lacks=b"host"), "400"),
-    # The first line. Uvicorn hides the version of HTTP.
+    # The first line.
     "POST": Case(request(line=b"POST / HTTP/1.1"), "400"),
     "HEAD": Case(request(line=b"HEAD / HTTP/1.1"), "400"),
     "a method in lower case": Case(request(line=b"get / HTTP/1.1"), "400", "400", "400u"),
     "OPTIONS *": Case(request(line=b"OPTIONS * HTTP/1.1"), "400"),
-    "HTTP/1.0": Case(request(line=b"GET / HTTP/1.0"), "400", "101"),
-    "HTTP/1.2": Case(request(line=b"GET / HTTP/1.2"), "400", "101", "400u"),
+    "HTTP/1.0": Case(request(line=b"GET / HTTP/1.0"), "400"),
+    "HTTP/1.2": Case(request(line=b"GET / HTTP/1.2"), "400", "400", "400u"),
     "HTTP/0.9": Case(b"GET /\r\n\r\n", "400", "400u", "app"),
     "a target with a space": Case(request(line=b"GET /a b HTTP/1.1"), "400", "400u"),
     "a target that is not ASCII": Case(request(line=b"GET /\xff HTTP/1.1"), "400", "400u"),

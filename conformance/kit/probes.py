@@ -137,7 +137,7 @@ def _scope(seen: Mapping[str, Any], plain: Mapping[str, Any]) -> list[tuple[str,
         ("R10", "path", path.startswith("/") and "/some where/\u00e4/" in path, "path is decoded text"),
         ("R11", "raw_path", _raw(seen), "raw_path is the path as it came, without the query, or missing"),
         ("R12", "query_string", seen.get("query_string") == _QUERY[1:].encode(), "query_string is as it came"),
-        ("R13", "root_path", seen.get("root_path", "") == plain.get("root_path", ""), "root_path as for HTTP"),
+        ("R13", "root_path", _alike(seen, plain, "root_path", ""), "root_path as for HTTP"),
         (
             "R14",
             "headers",
@@ -147,7 +147,7 @@ def _scope(seen: Mapping[str, Any], plain: Mapping[str, Any]) -> list[tuple[str,
         ("R15", "client", _address(seen.get("client")), "client is [host, port], or missing"),
         ("R16", "server", _address(seen.get("server")), "server is [host, port], or missing"),
         ("R17", "subprotocols", list(seen.get("subprotocols", [])) == ["chat", "chat.v2"], "what was offered"),
-        ("R18", "state", _state(seen, plain), "state is a copy of the lifespan's, as for HTTP"),
+        ("R18", "state", _alike(seen, plain, "state", None), "state is a copy of the lifespan's, as for HTTP"),
         ("R19", "extensions", _dicts(seen.get("extensions") or {}), "each extension is a dict"),
     ]
 
@@ -161,8 +161,9 @@ def _address(value: Any) -> bool:
     return value is None or (len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int | None))
 
 
-def _state(seen: Mapping[str, Any], plain: Mapping[str, Any]) -> bool:
-    return seen.get("state") == plain.get("state")
+def _alike(seen: Mapping[str, Any], plain: Mapping[str, Any], key: str, missing: Any) -> bool:
+    """Whether both scopes say the same, of a server that serves HTTP as well."""
+    return not plain or seen.get(key, missing) == plain.get(key, missing)
 
 
 def _dicts(extensions: Mapping[str, Any]) -> bool:
