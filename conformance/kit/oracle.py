@@ -520,6 +520,10 @@ def _rule(
             if kinds[0] != kinds[1]:
                 return due.answer.rule
             return _of_the_message(answers, terms, script, due, seen)
+        case "receive" if seen is not None and "silent" in state and seen.what.get("type") == "websocket.disconnect":
+            return "C10"  # it is told later than the reference tells it
+        case "receive" if seen is not None and wire in ("closing", "failing") and "text" in seen.what:
+            return "C15"
         case "receive":
             given = EVENTS.get(seen.what.get("type", "") if seen else "", "give_connect")
             return machine_of(answers).flat.answers[given][0][state].rule
@@ -660,5 +664,5 @@ def _words(side: str, entry: Entry | None, *, seen: bool) -> str:
         case "end":
             return "the connection ends"
         case "invalid":
-            return f"what cannot be read ({value})"
+            return f"what cannot be read ({value.partition(':')[0]})"
     return f"a {kind}"

@@ -38,7 +38,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 BESIDE = 16
 """So many cases run beside each other."""
 
-LANES = 8
+LANES = 16
 """So many processes of the server, each of which holds one thing at a time, when the suspicious is held again."""
 
 HEALTH = 2.0
@@ -298,8 +298,11 @@ class Run:
         """What of all that is suspicious is seen again when it is alone."""
         groups = grouped(suspects)
         for (choice, answer), shown in self._shown.items():
-            if answer in SPEC.choices[choice].breaks:
-                groups.append(Group([outcome.case.name for outcome in shown], choice, answer))
+            ended = sorted(
+                (one for one in shown if one.ended or not one.case.steps), key=lambda one: len(one.case.steps)
+            )
+            if answer in SPEC.choices[choice].breaks and ended:  # before the end nothing need have been told
+                groups.append(Group([outcome.case.name for outcome in ended], choice, answer))
         self._of += len(groups)
         confirmed: dict[tuple[str, ...], Deviation] = {}
         await asyncio.gather(*(self._lane(groups, confirmed) for _ in range(LANES)))

@@ -126,7 +126,7 @@ def _known(folder: Path) -> dict[str, list[Server]]:
             "hypercorn",
             ("hypercorn", "-b", "127.0.0.1:{port}", "{app}"),
             folder,
-            {"ping": ("--websocket-ping-interval", "{0}"), "root_path": ("--root-path", "{0}")},
+            {"ping": ("--websocket-ping-interval", "{0:.0f}"), "root_path": ("--root-path", "{0}")},
             ("hypercorn", "wsproto"),
         ),
         Server(

@@ -59,9 +59,13 @@ class Suspicion:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What makes it the same as another one: where the app and the inbox are does not tell them apart."""
+        """What makes it the same as another one: where the app and the inbox are does not tell them apart, and with a
+        choice only what was seen does.
+        """
         blame = self.blame
-        return (blame.rule, blame.event, blame.state.partition("/")[0], blame.expected, blame.seen)
+        if blame.rule.startswith("C"):
+            return (blame.rule, blame.seen)
+        return (blame.rule, blame.event, blame.state.partition("/")[0], blame.seen)
 
 
 @dataclass(slots=True)
@@ -79,6 +83,8 @@ class Outcome:
     """Why the app was not called; empty if it was."""
     cancelled: bool = False
     """Whether the server has cancelled the app."""
+    ended: bool = False
+    """Whether the connection has ended, by what the machine says."""
     hurt: bool = False
     """Whether the server's process is of no more use."""
     log: str = ""
@@ -141,6 +147,7 @@ class _Holding:
     def _tell(self, script: Sequence[Step]) -> None:
         """Tells which rules were tried, and which of the answers that are believed were needed."""
         due = play(machine_of(self._answers), self._terms, script, self._late)
+        self._outcome.ended = due.states[-1].startswith("closed/")
         self._outcome.rules |= {answer.rule for answer in due.taken} | {step.rule for step in script if step.rule}
         self._outcome.answers |= self._changed
         for choice, answer in self._answers.items():

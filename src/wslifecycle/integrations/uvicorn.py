@@ -68,7 +68,7 @@ class LifecycleProtocol(Acceptor):
         super().__init__(service, server_state.connections)
 
     def _read_request(self, data: bytes) -> None:
-        """Uvicorn writes HTTP/1.1 into the head, whichever version the request had: its own protocol knows that (W1)."""
+        """Uvicorn writes HTTP/1.1 into the head, whichever version it had: its own protocol knows (W1)."""
         asked = getattr(self._transport.get_protocol(), "scope", None) or {}
         version = str(asked.get("http_version", "1.1")).encode()
         super()._read_request(data.replace(b" HTTP/1.1\r\n", b" HTTP/" + version + b"\r\n", 1))
