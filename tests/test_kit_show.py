@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.reports import BROKEN, EMPTY, EVERY, NASTY, REPORT, SPEC, TRACE, WILD, choice, deviation, result, untried
 from wslifecycle.conformance.kit import wording
-from wslifecycle.conformance.kit.results import Line, Report, Result, Verdict
+from wslifecycle.conformance.kit.results import Deviation, Line, Report, Result, Verdict
 from wslifecycle.conformance.kit.show import LOGGED, MARK, show
 
 
@@ -55,7 +55,7 @@ class TestSummary:
         ("found", "says"),
         [((), "PASS"), ((choice("C2", "aborted"),), "PASS"), ((BROKEN[3],), "FAIL"), ((BROKEN[0],), "FAIL")],
     )
-    def test_the_last_line_is_the_verdict(self, found: tuple[wording.Deviation, ...], says: str) -> None:
+    def test_the_last_line_is_the_verdict(self, found: tuple[Deviation, ...], says: str) -> None:
         assert shown(result("some", *found)).splitlines()[-1] == says
 
     def test_an_empty_report_says_so(self) -> None:

@@ -46,8 +46,8 @@ class Case:
         """The first word of its name."""
         return self.name.partition(":")[0]
 
-    ends = slow = False
-    """Like a `probes.Probe`, it may end the server, or take its time."""
+    ends = False
+    """Unlike a `probes.Probe`, none ends the server."""
 
     @property
     def too_big(self) -> bool:

@@ -80,7 +80,6 @@ class Probe:
     rules: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     ends: bool = False
-    slow: bool = False
 
 
 def suspect(
@@ -204,27 +203,30 @@ REQUESTS = {
 async def handshake(stage: Stage, outcome: Outcome) -> None:
     """None of these requests is answered by 101. The app refuses what reaches it, since no driver waits for it."""
     outcome.rules.add("W1")
-    for name, request in REQUESTS.items():
-        token = stage.driver.token()
-        changed = asyncio.Event()
-        raw = request.replace(b"/none", f"/{token}".encode())
-        client = await Client.connect(stage.process.port, Judge(), changed.set, request=raw)
-        calling = asyncio.create_task(stage.driver.channel(token, stage.patience))
-        waiting = asyncio.create_task(changed.wait())
-        done, _ = await asyncio.wait({calling, waiting}, timeout=stage.patience, return_when=asyncio.FIRST_COMPLETED)
-        channel = calling.result() if calling in done else None
-        for task in (calling, waiting):
-            task.cancel()
-        await asyncio.gather(calling, waiting, return_exceptions=True)
-        lines = [Line("peer", f"> a request with {name}"), Line("peer", f"< {bytes(client.raw[:80])!r}")]
-        if channel is not None:
-            lines.append(Line("app", "is called with the scope of a WebSocket"))
-            channel.close()
-        if channel is not None or client.raw.startswith(b"HTTP/1.1 101"):
-            what = "the app is called" if channel is not None else "101"
-            state = "handshake/connect_due/running"
-            suspect(outcome, "W1", state, f"a request with {name}", "it is refused", what, lines)
-        client.vanish()
+    await asyncio.gather(*(_refused(stage, outcome, name, request) for name, request in REQUESTS.items()))
+
+
+async def _refused(stage: Stage, outcome: Outcome, name: str, request: bytes) -> None:
+    """One request, which has to be answered by a refusal without the app."""
+    token = stage.driver.token()
+    changed = asyncio.Event()
+    raw = request.replace(b"/none", f"/{token}".encode())
+    client = await Client.connect(stage.process.port, Judge(), changed.set, request=raw)
+    calling = asyncio.create_task(stage.driver.channel(token, stage.patience))
+    waiting = asyncio.create_task(changed.wait())
+    await asyncio.wait({calling, waiting}, timeout=stage.patience, return_when=asyncio.FIRST_COMPLETED)
+    channel = calling.result() if calling.done() else None
+    for task in (calling, waiting):
+        task.cancel()
+    await asyncio.gather(calling, waiting, return_exceptions=True)
+    lines = [Line("peer", f"> a request with {name}"), Line("peer", f"< {bytes(client.raw[:80])!r}")]
+    if channel is not None:
+        lines.append(Line("app", "is called with the scope of a WebSocket"))
+        channel.close()
+    if channel is not None or client.raw.startswith(b"HTTP/1.1 101"):
+        what = "the app is called" if channel is not None else "101"
+        suspect(outcome, "W1", "handshake/connect_due/running", f"a request with {name}", "it is refused", what, lines)
+    client.vanish()
 
 
 # ------------------------------------------------------------------------------------------------ full buffers
@@ -360,13 +362,13 @@ async def shutdown(stage: Stage, outcome: Outcome) -> None:
     stage.process.terminate()
     for state, talk in talks.items():
         talk.lines.append(Line("server", "is sent SIGTERM"))
-        await talk.until(lambda talk=talk: talk.ended or "close" in talk.kinds, 5 * stage.patience)  # type: ignore[misc]
+        await talk.until(lambda talk=talk: talk.ended or "close" in talk.kinds, 2 * stage.patience)  # type: ignore[misc]
         await talk.until(lambda talk=talk: not talk.waits, stage.patience)  # type: ignore[misc]
         if talk.app_ended == "cancelled" and state != "closing/ended/left":
             outcome.answers["C18"] = "on_loss"
         _judge_shutdown(outcome, state, talk, told[state])
         await talk.close()
-    code = await stage.process.wait(12 * stage.patience)
+    code = await stage.process.wait(5 * stage.patience)
     lines = [Line("server", "is sent SIGTERM"), Line("server", _ended(code))]
     if code is None:
         suspect(outcome, "C32", "", "server_shutdown", "the process ends", "it runs on", lines)
@@ -450,6 +452,6 @@ PROBES = (
     Probe("probe:late-reader", late_reader, ("W13", "R37")),
     Probe("probe:oversized", oversized, ("C34", "W11")),
     Probe("probe:shutdown", shutdown, ("C32", "R28", "C18"), ends=True),
-    Probe("probe:unanswered-close", unanswered, ("C48", "R28"), slow=True),
-    Probe("probe:keepalive", keepalive, ("R1", "C33", "R28"), {"ping": PING}, slow=True),
+    Probe("probe:unanswered-close", unanswered, ("C48", "R28")),
+    Probe("probe:keepalive", keepalive, ("R1", "C33", "R28"), {"ping": PING}),
 )

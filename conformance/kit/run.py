@@ -35,7 +35,7 @@ from wslifecycle.conformance.peer import MAX_SIZE
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with how many cases were held, and how many there are so far."""
 
-BESIDE = 16
+BESIDE = 24
 """So many cases run beside each other."""
 
 LANES = 16
@@ -116,13 +116,11 @@ class Run:
             await self._meet(process)
         chosen = self._chosen(select, only)
         cases = [one for one in chosen if isinstance(one, Case) and not self._options(one)]
-        slow = [one for one in chosen if one.slow]
-        others = [one for one in chosen if one not in slow and (isinstance(one, Probe) or self._options(one))]
-        self._of = len(cases) * self._repeat + len(slow) + len(others)
+        others = [one for one in chosen if isinstance(one, Probe) or self._options(one)]
+        self._of = len(cases) * self._repeat + len(others)
         beside, alone = await asyncio.gather(
-            self._beside(cases * self._repeat), asyncio.gather(*(self._once(one) for one in slow))
+            self._beside(cases * self._repeat), asyncio.gather(*(self._once(one) for one in others))
         )
-        alone += [await self._once(one) for one in others]
         deviations = await self._confirmed([*beside, *(outcome for outcome in alone if outcome.suspicions)])
         return Result(
             self._server.name,
@@ -264,10 +262,10 @@ class Run:
     async def _alone(self, keeper: _Keeper, one: Tried, forget: str = "", pace: Pace = CALM) -> Outcome:
         """Holds something with nothing beside it, and looks at the server's health and log.
 
-        `forget`: a choice of which nothing is believed. What needs options, or ends the server, gets its own process.
+        `forget`: a choice of which nothing is believed. What needs options, and every probe, gets its own process.
         """
         options = self._options(one)
-        if options or one.ends:
+        if options or isinstance(one, Probe):
             async with self._process(**options) as process:
                 return await self._watched(process, one, forget, pace)
         outcome = await self._watched(await keeper.process(), one, forget, pace)
@@ -316,6 +314,9 @@ class Run:
                 one = self._every[group.cases[0]]
                 pace = CALM if group.suspicious else self._pace
                 runs = [await self._alone(keeper, one, group.choice, pace)]
+                if isinstance(one, Probe):  # each in a process of its own, which takes its time
+                    more = range(group.wanted(runs, self._repeat) - 1)
+                    runs += await asyncio.gather(*(self._alone(keeper, one, group.choice) for _ in more))
                 while len(runs) < group.wanted(runs, self._repeat):
                     runs.append(await self._alone(keeper, one, group.choice))
                 self._step()
