@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from wslifecycle.statemachine import effects as effect_types
 from wslifecycle.statemachine.messages import CONSTRAINTS, TYPES
@@ -61,7 +61,19 @@ class Declarations(Names):
             known = ", ".join(answers) or "nothing"
             line = value.lines["reference"]
             self.report("WSL013", line, f"{name} has no answer {value['reference']!r}.", f"Write one of {known}.")
-        return Choice(name, value["about"], value["reference"], answers, value.line)
+        return Choice(name, value["about"], value["reference"], answers, self._breaks(name, value, answers), value.line)
+
+    def _breaks(self, name: str, value: Map, answers: Collection[str]) -> Mapping[str, str]:
+        """The answers that break a rule: not the reference's, and a rule of a document."""
+        breaks = value.get("breaks", {})
+        for answer, rule in breaks.items():
+            line = breaks.lines[answer]
+            others = [other for other in answers if other != value["reference"]]
+            if answer not in others:
+                self.report("WSL013", line, f"{name} has no answer {answer!r} beside ours.", f"Write one of {others}.")
+            if rule not in self.tree["rules"]:
+                self.report("WSL011", line, f"There is no rule {rule!r} of a document.", "Write an R or W number.")
+        return dict(breaks)
 
     def effect(self, name: str, value: Map) -> Named:
         """An effect; the connection has to know it."""

@@ -109,6 +109,8 @@ class Choice(Frozen):
     about: str
     reference: str
     answers: Mapping[str, Mapping[str, Value]]
+    breaks: Mapping[str, str]
+    """The answers that are more than a choice, since they break a rule of a document: its number."""
     line: int
 
 

@@ -87,7 +87,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "refuse": "value",
         **dict.fromkeys(sorted({option for options in CONSTRAINTS.values() for option in options}), "value?"),
     },
-    "choice": {"about": "str", "reference": "str", "answers": "map"},
+    "choice": {"about": "str", "reference": "str", "answers": "map", "breaks": "map?"},
     "rule": {"level": "str", "doc": "str", "says": "str", "heading": "str?", "section": "str?", "order": "true?"},
     "system": {"actions": "texts", "conditions": "texts", "marks": "texts"},
     "property": {"holds": "str", "rule": "str", "fair": "names?", "rare": "names?"},

@@ -86,9 +86,13 @@ class Browser:
             self.events.append(message)
         return message
 
-    def wait(self, method: str, session: str) -> None:
-        """Until an event has come."""
-        while not any(one["method"] == method and one.get("sessionId") == session for one in self.events):
+    def wait(self, session: str, method: str, **parameters: Any) -> None:
+        """Until an event with these parameters has come."""
+        wanted = parameters.items()
+        while not any(
+            one["method"] == method and one.get("sessionId") == session and wanted <= one["params"].items()
+            for one in self.events
+        ):
             self._next()
 
 
@@ -102,6 +106,7 @@ class Page:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
@@ -124,8 +129,8 @@ class Page:
 
     def load(self, url: str) -> None:
         """Opens a URL, and waits until all of it is there."""
-        self.call("Page.navigate", url=url)
-        self._browser.wait("Page.loadEventFired", self._session)
+        loader = self.call("Page.navigate", url=url)["loaderId"]
+        self._browser.wait(self._session, "Page.lifecycleEvent", loaderId=loader, name="load")
 
     def js(self, expression: str) -> Any:
         """The value of an expression in the page; of a promise what it is kept with."""

@@ -143,6 +143,39 @@ def test_no_two_answers_are_the_same(number: str) -> None:
         assert one not in seen[:position]
 
 
+NO_RULE_OF_OTHERS = {
+    ("C2", "aborted"): "W13 does not say that what was sent is read before the transport is dropped",
+    ("C3", "aborted"): "likewise",
+    ("C32", "aborted"): "likewise",
+    ("C6", "waits"): "R28 has been obeyed by the first disconnect",
+    ("C7", "abnormal"): "R28 has been obeyed by the first disconnect",
+    ("C15", "given"): "what is given late is given all the same, before the disconnect",
+    ("C41", "swallowed"): "the app has broken a rule, and is owed nothing by W13",
+    ("C48", "never"): "no document says for how long a Close is waited for",
+}
+"""Answers that break a property which comes from a rule, and no rule: each with the reason."""
+
+
+@pytest.mark.parametrize(("number", "answer"), UNSOUND)
+def test_an_answer_that_breaks_the_property_of_a_rule_breaks_that_rule(number: str, answer: str) -> None:
+    names = UNSOUND[number, answer] - set(SOMETIMES)
+    rules = {SPEC.properties[name].rule for name in names if name in SPEC.properties}
+    of_documents = {rule for rule in rules if not rule.startswith("C")}
+    broken = SPEC.choices[number].breaks.get(answer)
+    if (number, answer) in NO_RULE_OF_OTHERS:
+        assert of_documents
+        assert broken is None
+    else:
+        assert broken in of_documents or not (of_documents or broken) or (number, answer) == ("C26", "raises")
+
+
+def test_what_breaks_a_rule_is_no_answer_of_ours() -> None:
+    broken = {(number, answer) for number, choice in SPEC.choices.items() for answer in choice.breaks}
+    assert broken
+    assert not broken & set(SPEC.reference.items())
+    assert all(rule in SPEC.rules for choice in SPEC.choices.values() for rule in choice.breaks.values())
+
+
 MACHINES = dict.fromkeys(("C1", "C7", "C12", "C13", "C15", "C23", "C25", "C26", "C32", "C37", "C41"), 2)
 MACHINES |= dict.fromkeys(("C42", "C47", "C48", "C50"), 2)
 MACHINES |= dict.fromkeys(("C4", "C5", "C6", "C8", "C9", "C11", "C27", "C43"), 3) | {"C2": 5, "C3": 4, "C10": 4}

@@ -104,8 +104,8 @@ class Driver:
             if awaited is not None and not awaited.done():
                 awaited.set_result(channel)
                 await channel.listen()
-        except (asyncio.IncompleteReadError, OSError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
+            pass  # asyncio's streams would tell of a task of theirs that is cancelled
         finally:
             self._tasks.discard(task)
             writer.close()

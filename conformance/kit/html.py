@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from string import Template
@@ -63,6 +64,8 @@ GROUPS = {
 
 def page(report: Report) -> str:
     """The report as the text of an HTML page. The same report gives the same text."""
+    results = [replace(result, deviations=tuple(heaviest_first(result.deviations))) for result in report.results]
+    report = replace(report, results=tuple(results))
     style = f":root {{ --servers: {len(report.results)}; }}\n{_file('matrix.css')}"
     script = _file("matrix.js")
     rows = numbers(report.results)
@@ -95,6 +98,11 @@ def _policy(style: str, script: str) -> str:
 def _text(text: str) -> str:
     """Text of others as markup, within elements and attributes."""
     return escape(visible(text))
+
+
+def _name(text: str) -> str:
+    """A name such as `close_1000`, which may be broken behind each underscore."""
+    return _text(text).replace("_", "_<wbr>")
 
 
 def _mark(verdict: Verdict) -> str:
@@ -138,8 +146,8 @@ def _verdicts(report: Report, row: str) -> list[Verdict]:
 
 
 def _found(result: Result, row: str) -> list[Deviation]:
-    """What the cell of a server in a row has, the heaviest first."""
-    return [deviation for deviation in heaviest_first(result.deviations) if row in concerned(deviation)]
+    """What the cell of a server in a row has."""
+    return [deviation for deviation in result.deviations if row in concerned(deviation)]
 
 
 # ------------------------------------------------------------------------------------------------ the table
@@ -194,13 +202,13 @@ def _cell(place: int, result: Result, row: str) -> str:
         return (
             f'<button type="button" class="cell {verdict}" data-server="{place}" data-rule="{_text(row or PROCESS)}" '
             f'aria-haspopup="dialog"><span class="unseen">{_text(result.server)}, {_text(row or PROCESS)}: </span>'
-            f'{_mark(verdict)}<span class="what">{_text(what)}{says}</span>{many}</button>'
+            f'{_mark(verdict)}<span class="what">{_name(what)}{says}</span>{many}</button>'
         )
     if row in result.answers or cases:
         what = result.answers.get(row, "held")
         return (
             f'<span class="cell held" title="held in {plural(cases, "case")}">'
-            f'<span class="glyph" aria-hidden="true">{HELD}</span><span class="what">{_text(what)}</span>'
+            f'<span class="glyph" aria-hidden="true">{HELD}</span><span class="what">{_name(what)}</span>'
             f' <span class="many">{cases:,}</span></span>'
         )
     return ""
@@ -247,7 +255,7 @@ def _server(result: Result, name: str) -> dict[str, Any]:
         "name": visible(result.server),
         "facts": [[key, visible(value)] for key, value in facts.items()],
         "unasked": [[visible(what), visible(why)] for what, why in result.unasked.items()],
-        "found": [_deviation(deviation) for deviation in heaviest_first(result.deviations)],
+        "found": [_deviation(deviation) for deviation in result.deviations],
     }
 
 

@@ -141,7 +141,7 @@ function wrapped(text, width, font) {
     let line = "";
     for (let word of paragraph.split(/(?<= )/)) {
       if (line && !fits((line + word).trimEnd())) {
-        lines.push(line);
+        lines.push(line.trimEnd());
         line = "";
       }
       while (!fits(word.trimEnd())) {

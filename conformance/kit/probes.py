@@ -115,10 +115,10 @@ _HEADERS = (("X-Twice", "1"), ("X-Other", "2"), ("X-Twice", "3"))
 
 async def http_scope(stage: Stage) -> dict[str, Any]:
     """The scope of a plain HTTP request; empty if there is no answer that says one."""
-    body = await stage.process.get("/plain", stage.patience)
     try:
+        body = await stage.process.get("/plain", stage.patience)
         found = json.loads(body.rpartition(b"\r\n\r\n")[2])
-    except ValueError:
+    except (OSError, EOFError, TimeoutError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -153,11 +153,13 @@ def _scope(seen: Mapping[str, Any], plain: Mapping[str, Any]) -> list[tuple[str,
 
 def _raw(seen: Mapping[str, Any]) -> bool:
     raw = seen.get("raw_path")
-    return raw is None or (_PATH.encode() in raw and b"?" not in raw)
+    return raw is None or (isinstance(raw, bytes) and _PATH.encode() in raw and b"?" not in raw)
 
 
 def _address(value: Any) -> bool:
-    return value is None or (len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int | None))
+    return value is None or (
+        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int | None)
+    )
 
 
 def _alike(seen: Mapping[str, Any], plain: Mapping[str, Any], key: str, missing: Any) -> bool:

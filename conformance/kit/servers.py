@@ -240,12 +240,16 @@ class Running:
         return self.returncode is None
 
     async def get(self, path: str, seconds: float) -> bytes:
-        """The whole answer to a plain HTTP request. Raises `OSError`, and `TimeoutError` when it takes longer."""
+        """The whole answer to a plain HTTP request. Raises `OSError`, `EOFError` where it is none, `TimeoutError` when
+        it takes longer.
+        """
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-                return await reader.read()
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                return head + await (reader.readexactly(int(length[1])) if length else reader.read())
             finally:
                 writer.close()
 
@@ -253,7 +257,7 @@ class Running:
         """Whether a plain HTTP request is answered in this time."""
         try:
             return (await self.get("/", seconds)).startswith(b"HTTP/1.1 ")
-        except (OSError, TimeoutError):
+        except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
             return False
 
     def terminate(self) -> None:
