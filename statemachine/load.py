@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from wslifecycle.statemachine.declarations import Declarations
 from wslifecycle.statemachine.findings import SpecError
-from wslifecycle.statemachine.model import Actor, Call, Coupling, Event, Fields, Kind, Row, Spec
+from wslifecycle.statemachine.model import Actor, Call, Coupling, Departure, Event, Fields, Kind, Profile, Row, Spec
 from wslifecycle.statemachine.names import check_answer
 from wslifecycle.statemachine.shapes import SHAPES, shaped_spec
 from wslifecycle.statemachine.source import Map, Source, names
@@ -47,13 +47,20 @@ def spec_of(source: Source) -> Spec:
 
 
 def load_answers(spec: Spec, profile: str) -> dict[str, str]:
-    """The answers of a profile: `reference`, one that comes with the package, or the path of a YAML file.
+    """The answers of a profile. Raises what `load_profile` raises."""
+    return dict(load_profile(spec, profile).answers)
+
+
+def load_profile(spec: Spec, profile: str) -> Profile:
+    """A profile: `reference`, one that comes with the package, or the path of a YAML file.
 
     Raises `SpecError` when it names a choice or an answer that does not exist, `LookupError` when there is no such
     profile.
     """
     if profile == "reference":
-        return spec.reference
+        version = str(spec.choices["C35"].answers[spec.reference["C35"]]["spec_version"])
+        extensions = tuple(fact.extension for fact in spec.facts.values() if fact.extension is not None)
+        return Profile(profile, spec.reference, spec_version=version, extensions=extensions)
     packaged = resources.files("wslifecycle") / "spec" / "profiles" / f"{profile}.yaml"
     if profile.endswith((".yaml", ".yml")):
         text, file = Path(profile).read_bytes(), profile
@@ -64,12 +71,24 @@ def load_answers(spec: Spec, profile: str) -> dict[str, str]:
             f"There is no profile {profile!r}. Name `reference`, a file of spec/profiles, or a path that ends in .yaml."
         )
     source = Source(text, file)
-    answers = source.shape(source.root, "the profile", 1, SHAPES["profile"])["answers"]
+    found = source.shape(source.root, "the profile", 1, SHAPES["profile"])
     source.check()
+    answers = found["answers"]
     for choice, answer in answers.items():
         check_answer(spec.choices, source, choice, answer, answers.lines[choice])
+    departures = [
+        source.shape(entry, "a deviation", found.lines["deviations"], SHAPES["deviation"])
+        for entry in found.get("deviations", ())
+    ]
     source.check()
-    return {**spec.reference, **answers}
+    words = {key: str(found.get(key, "")) for key in ("server", "version", "measured", "spec_version")}
+    return Profile(
+        profile,
+        {**spec.reference, **answers},
+        **words,
+        extensions=tuple(map(str, found.get("extensions", ()))),
+        deviations=tuple(Departure(*(str(one.get(key, "")) for key in Departure._fields)) for one in departures),
+    )
 
 
 class _Loader(Declarations):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Frozen:
@@ -112,6 +112,34 @@ class Choice(Frozen):
     breaks: Mapping[str, str]
     """The answers that are more than a choice, since they break a rule of a document: its number."""
     line: int
+
+
+class Departure(NamedTuple):
+    """Where a server was seen to leave the machine, in words: what had to come of an event in a state, and what did."""
+
+    rule: str
+    level: str
+    state: str
+    event: str
+    expected: str
+    seen: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one server does: its answers to the choices, and where no answer describes what it was seen to do.
+
+    `answers` has one for every choice, the reference's where nothing else was measured. What is not known is empty.
+    """
+
+    name: str
+    answers: Mapping[str, str]
+    server: str = ""
+    version: str = ""
+    measured: str = ""
+    spec_version: str = ""
+    extensions: tuple[str, ...] = ()
+    deviations: tuple[Departure, ...] = ()
 
 
 @dataclass(frozen=True)

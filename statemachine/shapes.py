@@ -91,7 +91,24 @@ SHAPES: dict[str, dict[str, str]] = {
     "rule": {"level": "str", "doc": "str", "says": "str", "heading": "str?", "section": "str?", "order": "true?"},
     "system": {"actions": "texts", "conditions": "texts", "marks": "texts"},
     "property": {"holds": "str", "rule": "str", "fair": "names?", "rare": "names?"},
-    "profile": {"title": "str", "answers": "map"},
+    "profile": {
+        "title": "str?",
+        "answers": "map",
+        "server": "str?",
+        "version": "str?",
+        "measured": "str?",
+        "spec_version": "str?",
+        "extensions": "list?",
+        "deviations": "list?",
+    },
+    "deviation": {
+        "rule": "str?",
+        "level": "str",
+        "state": "str?",
+        "event": "str?",
+        "expected": "str?",
+        "seen": "str",
+    },
 }
 
 _SECTIONS = {

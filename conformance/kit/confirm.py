@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from wslifecycle.conformance.kit.oracle import SPEC
+from wslifecycle.conformance.kit.oracle import SINCE, SPEC
 from wslifecycle.conformance.kit.results import Deviation, Verdict
 from wslifecycle.conformance.kit.trial import Outcome, Suspicion
 from wslifecycle.statemachine.model import Level
@@ -19,20 +19,26 @@ MOST_NAMED = 20
 _LEVELS = {Level.MUST: Verdict.MUST, Level.DEFINITION: Verdict.MUST, Level.SHOULD: Verdict.SHOULD}
 
 
-def verdict_of(rule: str) -> Verdict:
-    """How much it weighs that a rule is broken; a choice is what no document speaks of, or only permits."""
+def verdict_of(rule: str, version: str) -> Verdict:
+    """How much it weighs that a server which advertises this version breaks a rule.
+
+    A choice is what no document speaks of, or only permits, and what a later version has brought.
+    """
     found = SPEC.rules.get(rule)
+    if version < SINCE.get(rule, ""):
+        return Verdict.CHOICE
     return Verdict.CHOICE if found is None else _LEVELS.get(found.level, Verdict.CHOICE)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is to be looked at once: the names of the cases that show it, the shortest first.
+    """What is to be looked at once: the names of the cases that show it, the shortest first. `version`: advertised.
 
     `choice` and `answer` where it is an answer that breaks a rule.
     """
 
     cases: Sequence[str]
+    version: str
     choice: str = ""
     answer: str = ""
     suspicious: bool = True
@@ -41,7 +47,9 @@ class Group:
     def wanted(self, runs: Sequence[Outcome], repeat: int) -> int:
         """How many runs it takes after these. A mere choice is believed at once."""
         shown = [suspicion for run in runs for suspicion in run.suspicions]
-        heavy = self.choice or any((s.verdict or verdict_of(s.blame.rule)) is not Verdict.CHOICE for s in shown)
+        heavy = self.choice or any(
+            (s.verdict or verdict_of(s.blame.rule, self.version)) is not Verdict.CHOICE for s in shown
+        )
         if heavy:
             return max(AGAIN, repeat)
         return repeat if shown or not self.suspicious else 2
@@ -63,7 +71,7 @@ class Group:
             yield (
                 key,
                 Deviation(
-                    suspicion.verdict or verdict_of(blame.rule),
+                    suspicion.verdict or verdict_of(blame.rule, self.version),
                     blame.rule,
                     blame.state,
                     blame.event,
@@ -83,7 +91,7 @@ class Group:
         declared = SPEC.choices[self.choice]
         rule = declared.breaks[self.answer]
         return Deviation(
-            verdict_of(rule),
+            verdict_of(rule, self.version),
             rule,
             "",
             "",
@@ -101,7 +109,7 @@ class Group:
         )
 
 
-def grouped(suspects: Sequence[Outcome]) -> list[Group]:
+def grouped(suspects: Sequence[Outcome], version: str) -> list[Group]:
     """The suspicions by what they are; what has none (a case beside which the server was hurt) stands for itself."""
     groups: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in suspects:
@@ -112,6 +120,7 @@ def grouped(suspects: Sequence[Outcome]) -> list[Group]:
     return [
         Group(
             [outcome.case.name for outcome in sorted(found, key=lambda outcome: len(outcome.case.steps))],
+            version,
             suspicious=bool(found[0].suspicions),
         )
         for found in groups.values()

@@ -205,11 +205,10 @@ def _cell(place: int, result: Result, row: str) -> str:
             f'{_mark(verdict)}<span class="what">{_name(what)}{says}</span>{many}</button>'
         )
     if row in result.answers or cases:
-        what = result.answers.get(row, "held")
+        many = f' <span class="many">{cases:,}</span>' if cases else ""
         return (
-            f'<span class="cell held" title="held in {plural(cases, "case")}">'
-            f'<span class="glyph" aria-hidden="true">{HELD}</span><span class="what">{_name(what)}</span>'
-            f' <span class="many">{cases:,}</span></span>'
+            f'<span class="cell held" title="held in {plural(cases, "case")}"><span class="glyph" aria-hidden="true">'
+            f'{HELD}</span><span class="what">{_name(result.answers.get(row, "held"))}</span>{many}</span>'
         )
     return ""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import takewhile, zip_longest
 from typing import Any
 
@@ -97,7 +97,11 @@ class Log:
 
 
 class _Player(SansIO):
-    """A connection that is played a script to. Keeps every answer, and what it brought about."""
+    """A connection that is played a script to. Keeps every answer, and what it brought about.
+
+    What holds is what the advertised version says. Messages have the newest keys all the same: a server that does not
+    know one yet need not heed it, and that it does not is a choice of it (`SINCE`).
+    """
 
     def __init__(self, machine: Lifecycle, terms: Terms) -> None:
         self.log = Log()
@@ -108,8 +112,11 @@ class _Player(SansIO):
         self._strict = False
         self._cause: tuple[Answer | None, str, bool] = (None, "", True)
         self._kept = 0
-        scope = Scenario("", "", (), (), terms.spec_version, terms.extensions, terms.subprotocols, (), "", 0)
+        newest = list(machine.spec.versions)[-1]
+        scope = Scenario("", "", (), (), newest, terms.extensions, terms.subprotocols, (), "", 0)
         super().__init__(scope, machine, self._observe)
+        bits = self.connection.case & ~machine.dialect(newest).facts
+        self.connection.case = bits | machine.dialect(terms.spec_version).facts
 
     def _observe(self, answer: Answer) -> None:
         self._answer_now = answer
@@ -355,9 +362,15 @@ REFERENCE = SPEC.reference
 """The reference's answers."""
 
 
-@cache
+@lru_cache(maxsize=400)  # each takes a megabyte
 def _built(others: frozenset[tuple[str, str]]) -> Lifecycle:
     return build(SPEC, {**REFERENCE, **dict(others)}, "measured") if others else lifecycle()
+
+
+SINCE: Mapping[str, str] = {
+    key.rule: key.since for message in SPEC.messages.values() for key in message.keys.values() if key.since is not None
+}
+"""The spec version that brought a key, by the rule of the key."""
 
 
 def machine_of(answers: Mapping[str, str]) -> Lifecycle:
@@ -475,15 +488,12 @@ def blame(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen
     first = differences(due, seen)[0]
     step = script[first.step] if first.step < len(script) else None
     state = due.states[min(first.step, len(due.states) - 1)]
-    return Blame(
-        _rule(answers, terms, script, first, state, step),
-        first.step,
-        (first.due.state if first.due and first.due.state else state) or state,
-        _event(step),
-        _words(first.side, first.due, seen=False),
-        _words(first.side, first.seen, seen=True),
-        first.side,
-    )
+    rule = _rule(answers, terms, script, first, state, step)
+    words = [_words(first.side, entry) for entry in (first.due, first.seen)]
+    if words[0] == words[1]:
+        words[1] += f", with another {'reason' if rule in ('R31', 'R39') else 'content'}"
+    where = first.due.state if first.due and first.due.state else state
+    return Blame(rule, first.step, where, _event(step), words[0], words[1], first.side)
 
 
 def _rule(
@@ -631,7 +641,7 @@ def _event(step: Step | None) -> str:
     }.get(step.stimulus, step.stimulus.replace(" ", "_"))
 
 
-def _words(side: str, entry: Entry | None, *, seen: bool) -> str:
+def _words(side: str, entry: Entry | None) -> str:
     """What is due or was seen, without any data."""
     match side:
         case "send":

@@ -41,7 +41,7 @@ BESIDE = 24
 LANES = 16
 """So many processes of the server, each of which holds one thing at a time, when the suspicious is held again."""
 
-HEALTH = 2.0
+HEALTH = 5.0
 """Seconds in which a server that is well answers a plain request."""
 
 
@@ -294,13 +294,13 @@ class Run:
 
     async def _confirmed(self, suspects: Sequence[Outcome]) -> list[Deviation]:
         """What of all that is suspicious is seen again when it is alone."""
-        groups = grouped(suspects)
+        groups = grouped(suspects, self._terms.spec_version)
         for (choice, answer), shown in self._shown.items():
             ended = sorted(
                 (one for one in shown if one.ended or not one.case.steps), key=lambda one: len(one.case.steps)
             )
             if answer in SPEC.choices[choice].breaks and ended:  # before the end nothing need have been told
-                groups.append(Group([outcome.case.name for outcome in ended], choice, answer))
+                groups.append(Group([outcome.case.name for outcome in ended], self._terms.spec_version, choice, answer))
         self._of += len(groups)
         confirmed: dict[tuple[str, ...], Deviation] = {}
         await asyncio.gather(*(self._lane(groups, confirmed) for _ in range(LANES)))

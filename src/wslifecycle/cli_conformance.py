@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from wslifecycle.cli import console
 from wslifecycle.conformance.kit import servers
 from wslifecycle.conformance.kit.baseline import Baseline, compare, load_baseline, without
-from wslifecycle.conformance.kit.formats import github as annotations
+from wslifecycle.conformance.kit.formats import github as annotated
 from wslifecycle.conformance.kit.formats import junit, sarif
 from wslifecycle.conformance.kit.html import page
 from wslifecycle.conformance.kit.profiles import file_name, write
@@ -133,7 +133,7 @@ def conformance_command(
     if json_file is None or str(json_file) != "-":
         show(report, console())
     if github if github is not None else os.environ.get("GITHUB_ACTIONS") == "true":
-        click.echo(annotations(without(report, known)))
+        click.echo(annotated(without(report, known)))
     if write_baseline and baseline is not None:
         baseline.write_text(Baseline.of(report).dump(), encoding="utf-8")
         click.echo(f"wrote {baseline}", err=True)
