@@ -15,7 +15,7 @@ import textwrap
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from wslifecycle.statemachine.picture import COUPLING, END, Binding, DrawingError, Edge, Kind, Node, Picture, Share
@@ -258,11 +258,16 @@ def source(picture: Picture, comment: str = "") -> str:
     return str(_digraph(picture, comment).source)
 
 
-def _digraph(picture: Picture, comment: str) -> Any:
+def _graphviz() -> Any:
     try:
         import graphviz
     except ImportError:
         raise DrawingError(f"DOT, SVG, PNG and PDF need the Python package `graphviz`. {INSTALL}") from None
+    return graphviz
+
+
+def _digraph(picture: Picture, comment: str) -> Any:
+    graphviz = _graphviz()
     drawn = _Elements(picture)
     graph = graphviz.Digraph(picture.name, comment=comment or None)
     direction = "TB" if len(picture.edges) < 12 else "LR"  # many labels stack better between columns than between rows
@@ -298,7 +303,11 @@ def _digraph(picture: Picture, comment: str) -> Any:
 
 def render(picture: Picture, kind: str) -> bytes:
     """The picture as `svg`, `png` or `pdf`. Raises `DrawingError` where the package or the program is missing."""
-    graph = _digraph(picture, "")
+    return _piped(_digraph(picture, ""), kind)
+
+
+def _piped(graph: Any, kind: str) -> bytes:
+    """What `dot` makes of a graph."""
     import graphviz
 
     try:
@@ -311,6 +320,44 @@ def render(picture: Picture, kind: str) -> bytes:
         said = getattr(error, "stderr", None) or str(error)
         raise DrawingError(f"`dot` failed: {said.decode() if isinstance(said, bytes) else said}".strip()) from None
     return drawn
+
+
+class Arrow(NamedTuple):
+    """A step of two machines: which of them have it."""
+
+    source: str
+    target: str
+    event: str
+    one: bool
+    other: bool
+
+
+ONE, OTHER, BOTH = ("#b84a00", "dashed"), ("#0061a8", "bold"), ("#5a5a5a", "solid")
+"""Colour and style of what only one machine has, only the other, and both: each tells without the other."""
+
+
+def both(arrows: Sequence[Arrow], names: tuple[str, str], kind: str) -> bytes:
+    """Two machines in one picture, as `dot`, `svg`, `png` or `pdf`. Raises `DrawingError`."""
+    graphviz = _graphviz()
+    graph = graphviz.Digraph("difference")
+    legend = [(f"only {names[0]}", ONE), (f"only {names[1]}", OTHER), ("both", BOTH)]
+    rows = "".join(
+        f'<TR><TD ALIGN="LEFT"><FONT COLOR="{colour}">{html.escape(name)}: {style}</FONT></TD></TR>'
+        for name, (colour, style) in legend
+    )
+    label = f'<<TABLE BORDER="0" CELLBORDER="0">{rows}</TABLE>>'
+    graph.attr("graph", fontname=FONTS, fontsize="11", rankdir="LR", bgcolor="white", labelloc="b", labeljust="l")
+    graph.attr("graph", label=label, nodesep="0.3", ranksep="0.6")
+    graph.attr("node", fontname=FONTS, fontsize="12", shape="box", style="rounded,filled", fillcolor="white")
+    graph.attr("edge", fontname=FONTS, fontsize="10")
+    events: dict[tuple[str, str, bool, bool], list[str]] = {}
+    for arrow in arrows:
+        events.setdefault((arrow.source, arrow.target, arrow.one, arrow.other), []).append(arrow.event)
+    for (source, target, one, other), together in events.items():
+        colour, style = BOTH if one and other else ONE if one else OTHER
+        text = "\\l".join(together) + "\\l"
+        graph.edge(source, target, label=text, color=colour, fontcolor=colour, style=style)
+    return str(graph.source).encode() if kind == "dot" else _piped(graph, kind)
 
 
 def stamped(png: bytes, text: str) -> bytes:

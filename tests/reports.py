@@ -133,7 +133,7 @@ WILD = Report(
             extensions=(NASTY,),
             unasked={NASTY: NASTY},
         ),
-        result("a/b#c?d%e=%f", deviation(Verdict.SHOULD, "R28", seen="::error::100%\r\nmore, of: it")),
+        result("a/b#c?d%e=%f", deviation(Verdict.SHOULD, "R28", seen="::error::100%0A\r\nmore, of: it")),
         result("a/b#c?d%e=%f", deviation(Verdict.MUST, "R28", seen="the second of the name")),
     ),
 )

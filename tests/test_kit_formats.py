@@ -115,6 +115,12 @@ class TestJUnit:
         ]
         assert (found[0].text or "").endswith("log:\none\n\\x1b[31mSegmentation fault")
 
+    def test_a_test_that_has_both_counts_as_an_error(self) -> None:
+        both = (deviation(Verdict.CRASHED, "R28"), deviation(Verdict.MUST, "R28"))
+        (suite,) = suites(of(result("some", *both))).values()
+        assert (suite.get("failures"), suite.get("errors")) == ("0", "1")
+        assert [one.tag for one in case(of(result("some", *both)), "R28")] == ["error", "failure"]
+
     def test_choices_fail_nowhere(self) -> None:
         (suite,) = suites(of(result("some", *CHOICES))).values()
         assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
@@ -317,5 +323,5 @@ class TestGitHub:
     def test_no_text_begins_a_command_of_its_own(self) -> None:
         found = commands(WILD)
         assert [title for _, title, _ in found[2:4]] == ["a/b#c?d%e=%f: R28 should", "a/b#c?d%e=%f: R28 must"]
-        assert "seen: ::error::100%\\r\nmore, of: it\n" in found[2][2]
+        assert "seen: ::error::100%0A\\r\nmore, of: it\n" in found[2][2]
         assert found[0][1] == f"{visible(WILD.results[0].server)}: R28 must"

@@ -475,7 +475,7 @@ class TestLinks:
         assert "W7, alpha" in body(desk)
 
     @pytest.mark.parametrize(
-        ("server", "seen"), [(0, visible(NASTY)[:20]), (1, "::error::100%"), (2, "the second of the name")]
+        ("server", "seen"), [(0, visible(NASTY)[:20]), (1, "::error::100%0A"), (2, "the second of the name")]
     )
     def test_a_link_to_any_name_leads_back_to_it(
         self, desk: Page, files: dict[str, Path], server: int, seen: str

@@ -18,7 +18,7 @@ const rows = [...document.querySelectorAll("tr[data-rule]")];
 
 function filter() {
   const wanted = document.querySelector("input[name=show]:checked").value;
-  const words = byId("find").value.split(/\s+/).filter(Boolean);
+  const words = byId("find").value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const row of rows) {
     const verdicts = row.dataset.verdicts.split(" ");

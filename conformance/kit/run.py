@@ -26,7 +26,7 @@ from wslifecycle.conformance.kit.cases import Case, touches
 from wslifecycle.conformance.kit.cases import cases as derived
 from wslifecycle.conformance.kit.confirm import MOST_NAMED, Group, grouped
 from wslifecycle.conformance.kit.driver import Conversation, Driver, Unreached
-from wslifecycle.conformance.kit.oracle import REFERENCE, SPEC, Blame, Terms, of_values
+from wslifecycle.conformance.kit.oracle import REFERENCE, SPEC, Blame, Terms, differences, machine_of, of_values, play
 from wslifecycle.conformance.kit.probes import PROBES, Probe, Stage
 from wslifecycle.conformance.kit.results import Deviation, Line, Result, Verdict
 from wslifecycle.conformance.kit.trial import BRISK, CALM, REACH, Outcome, Pace, Suspicion, hold
@@ -43,6 +43,10 @@ LANES = 16
 
 HEALTH = 5.0
 """Seconds in which a server that is well answers a plain request."""
+
+
+FEW = 20
+"""In fewer cases than so many an answer to a choice may be an exception."""
 
 
 class KitError(Exception):
@@ -103,6 +107,7 @@ class Run:
         self._answers: dict[str, Counter[str]] = {}
         self._shown: dict[tuple[str, str], list[Outcome]] = {}
         self._tried: Counter[str] = Counter()
+        self._sound: set[str] = set()
         self._unasked: dict[str, str] = {}
         self._every: dict[str, Tried] = {}
         self._done = self._of = self._starts = 0
@@ -241,6 +246,8 @@ class Run:
         """Takes over what an outcome says of rules and choices."""
         self._step()
         self._tried.update(outcome.rules)
+        if not outcome.suspicions:
+            self._sound.add(outcome.case.name)
         if outcome.cancelled:
             outcome.answers["C18"] = "on_loss"
         for choice, answer in outcome.answers.items():
@@ -354,7 +361,19 @@ class Run:
     def _measured(self) -> dict[str, str]:
         """The answers that were seen; the reference's where nothing else was and it was tried."""
         found = {choice: REFERENCE[choice] for choice in SPEC.choices if self._tried[choice]}
-        return dict(sorted({**found, **self._most()}.items(), key=lambda item: int(item[0][1:])))
+        found |= {choice: answer for choice, answer in self._most().items() if not self._outweighed(choice, answer)}
+        return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
+
+    def _outweighed(self, choice: str, answer: str) -> bool:
+        """Whether an answer was seen a few times only, and the reference's more often."""
+        shown = {outcome.case.name for outcome in self._shown[choice, answer]}
+        if len(shown) >= FEW or answer == REFERENCE[choice]:
+            return False
+        usual, other, against = machine_of({}), machine_of({choice: answer}), 0
+        for one in self._every.values():
+            if isinstance(one, Case) and one.name in self._sound and one.name not in shown:
+                against += bool(differences(play(usual, self._terms, one.steps), play(other, self._terms, one.steps)))
+        return against > len(shown)
 
 
 class _Keeper:

@@ -24,7 +24,9 @@ except ImportError as missing:
 from wslifecycle import __version__
 from wslifecycle.cli import console, machine_of, machine_options
 from wslifecycle.cli_check import check_command, replay_command
+from wslifecycle.cli_conformance import conformance_command
 from wslifecycle.cli_cover import cover_command
+from wslifecycle.cli_diff import diff_command
 from wslifecycle.cli_mutants import mutants
 from wslifecycle.cli_spin import export_command, spin_command
 from wslifecycle.serve import serve
@@ -261,6 +263,8 @@ def demo(ctx: click.Context, names: tuple[str, ...], output: Path, listed: bool,
 main.add_command(check_command)
 main.add_command(replay_command)
 main.add_command(cover_command)
+main.add_command(conformance_command)
+main.add_command(diff_command)
 main.add_command(spin_command)
 main.add_command(export_command)
 main.add_command(mutants)

@@ -1,6 +1,6 @@
 """The command `conformance`: holds servers against the spec, from outside, and says how they differ.
 
-Exit status: 0 nothing but choices was found (or nothing that the baseline does not know), 1 something else was, 2 misuse.
+Exit status: 0 nothing but choices was found (or nothing that the baseline does not know), 1 something was, 2 misuse.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from wslifecycle.conformance.kit.formats import junit, sarif
 from wslifecycle.conformance.kit.html import page
 from wslifecycle.conformance.kit.profiles import file_name, write
 from wslifecycle.conformance.kit.results import Report, Result, load_report
-from wslifecycle.conformance.kit.run import KitError, conform
 from wslifecycle.conformance.kit.show import show
 
 
@@ -182,6 +181,11 @@ def _tried(
     seconds: float,
 ) -> Report:
     """The report about these servers, one after the other, with a bar for each."""
+    try:
+        from wslifecycle.conformance.kit.run import KitError, conform
+    except ImportError as missing:
+        library = str(missing.name).partition(".")[0]
+        raise click.UsageError(f"conformance needs {library}: pip install 'wslifecycle[conformance]'") from None
     results: list[Result] = []
     with _bars() as bars:
         for server in chosen:
