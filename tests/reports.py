@@ -133,8 +133,8 @@ WILD = Report(
             extensions=(NASTY,),
             unasked={NASTY: NASTY},
         ),
-        result("a/b#c?d%e=%f", deviation(Verdict.SHOULD, "R28", seen="::error::100%0A\r\nmore, of: it")),
-        result("a/b#c?d%e=%f", deviation(Verdict.MUST, "R28", seen="the second of the name")),
+        result("a/b#c?d%e=%f,g:h", deviation(Verdict.SHOULD, "R28", seen="::error::100%0A\r\nmore, of: it")),
+        result("a/b#c?d%e=%f,g:h", deviation(Verdict.MUST, "R28", seen="the second of the name")),
     ),
 )
 """Nothing in it is harmless; two servers have the same name, and a rule is one that nobody knows."""

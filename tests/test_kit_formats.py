@@ -322,6 +322,6 @@ class TestGitHub:
 
     def test_no_text_begins_a_command_of_its_own(self) -> None:
         found = commands(WILD)
-        assert [title for _, title, _ in found[2:4]] == ["a/b#c?d%e=%f: R28 should", "a/b#c?d%e=%f: R28 must"]
+        assert [title for _, title, _ in found[2:4]] == ["a/b#c?d%e=%f,g:h: R28 should", "a/b#c?d%e=%f,g:h: R28 must"]
         assert "seen: ::error::100%0A\\r\nmore, of: it\n" in found[2][2]
         assert found[0][1] == f"{visible(WILD.results[0].server)}: R28 must"

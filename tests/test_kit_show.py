@@ -172,7 +172,11 @@ def test_it_fits_without_colour(name: str, width: int) -> None:
 
 
 def test_colour_is_the_consoles() -> None:
-    assert "\x1b[1;31m[R28 must]\x1b[0m" in shown(result("some", BROKEN[0]), colour=True)
+    text = shown(result("some", BROKEN[0]), colour=True)
+    assert "\x1b[1;31m[R28 must]\x1b[0m" in text
+    assert f"\x1b[1;31m{MARK}\x1b[0m" in text
+    assert "\x1b[1;31m< close 1006\x1b[0m" in text
+    assert "\x1b[1;31mreturns" not in text
 
 
 def test_text_of_others_does_nothing() -> None:

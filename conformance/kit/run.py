@@ -136,7 +136,7 @@ class Run:
             len(chosen),
             dict(sorted(self._tried.items())),
             self._measured(),
-            tuple(sorted([*deviations, *self._otherwise()], key=lambda found: (found.verdict.weight, found.key))),
+            tuple(sorted([*deviations, *self._otherwise(), *self._advertised()], key=_heaviest)),
             round(time.monotonic() - began, 1),
             self._unasked,
         )
@@ -358,9 +358,21 @@ class Run:
                     cases=tuple(outcome.case.name for outcome in shown if outcome is not first)[:MOST_NAMED],
                 )
 
+    def _advertised(self) -> Iterator[Deviation]:
+        """What the reference advertises and this server does not."""
+        for fact in SPEC.facts.values():
+            if fact.extension is not None and fact.extension not in self._terms.extensions:
+                yield _scope("R53", f"{fact.extension} is advertised", "it is not")
+        version = self._terms.spec_version
+        if version != REFERENCE["C35"]:
+            known = version in SPEC.choices["C35"].answers
+            yield _scope("C35", f"spec_version {REFERENCE['C35']}", f"spec_version {version}", version if known else "")
+
     def _measured(self) -> dict[str, str]:
         """The answers that were seen; the reference's where nothing else was and it was tried."""
         found = {choice: REFERENCE[choice] for choice in SPEC.choices if self._tried[choice]}
+        if self._terms.spec_version in SPEC.choices["C35"].answers:
+            found["C35"] = self._terms.spec_version
         found |= {choice: answer for choice, answer in self._most().items() if not self._outweighed(choice, answer)}
         return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
 
@@ -374,6 +386,17 @@ class Run:
             if isinstance(one, Case) and one.name in self._sound and one.name not in shown:
                 against += bool(differences(play(usual, self._terms, one.steps), play(other, self._terms, one.steps)))
         return against > len(shown)
+
+
+def _heaviest(found: Deviation) -> tuple[int, str]:
+    return found.verdict.weight, found.key
+
+
+def _scope(rule: str, expected: str, seen: str, answer: str = "") -> Deviation:
+    """A choice that is seen in the scope, and in no conversation."""
+    choice = rule if answer else ""
+    state = next(iter(machine_of({}).states))
+    return Deviation(Verdict.CHOICE, rule, state, "scope", expected, seen, "", 1, 1, (), "", answer, choice)
 
 
 class _Keeper:

@@ -97,7 +97,7 @@ async def hold(driver: Driver, port: int, case: Case, terms: Terms, believed: Ma
     talk = Conversation(driver, port, case.subprotocols)
     try:
         await talk.begin(REACH, behind=b"".join(map(frames, case.steps[: case.behind])))
-        await _Holding(talk, case, terms, dict(believed), pace, outcome).go()
+        await Holding(talk, terms, dict(believed), pace, outcome, case.steps, case.behind).go()
     except (Unreached, OSError) as error:
         outcome.unreached = str(error)
     finally:
@@ -107,20 +107,22 @@ async def hold(driver: Driver, port: int, case: Case, terms: Terms, believed: Ma
     return outcome
 
 
-class _Holding:
-    """The way through the steps of a case."""
+class Holding:
+    """The way through steps, of a case or of one that is being made up: `go` does all, `act` adds one."""
 
     def __init__(
         self,
         talk: Conversation,
-        case: Case,
         terms: Terms,
         answers: dict[str, str],
         pace: Pace,
         outcome: Outcome,
+        steps: Sequence[Step] = (),
+        behind: int = 0,
     ) -> None:
+        self.steps = list(steps)
         self._talk = talk
-        self._case = case
+        self._behind = behind
         self._terms = terms
         self._answers = answers
         self._pace = pace
@@ -131,7 +133,7 @@ class _Holding:
 
     async def go(self) -> None:
         """All steps, up to what ends the case."""
-        steps, number = self._case.steps, 0
+        steps, number = self.steps, 0
         while number < len(steps):
             end = number
             while steps[end].together and end + 1 < len(steps):
@@ -143,6 +145,18 @@ class _Holding:
             number = end + 1
         await self._judge(steps, 4 * self._pace.quiet)  # what comes too late for its step
         self._tell(steps)
+
+    async def act(self, step: Step) -> bool:
+        """Does one more step, and holds what comes of it against the machine. False: the conversation is over."""
+        self.steps.append(step)
+        last = len(self.steps) - 1
+        self._do(last, last)
+        return await self._judge(self.steps, self._pace.quiet)
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """The answers to choices that explain what was seen so far."""
+        return dict(self._answers)
 
     def _tell(self, script: Sequence[Step]) -> None:
         """Tells which rules were tried, and which of the answers that are believed were needed."""
@@ -158,7 +172,7 @@ class _Holding:
 
     def _do(self, number: int, end: int) -> None:
         """Steps at once: frames in one segment, messages in a row."""
-        steps = self._case.steps
+        steps = self.steps
         while number <= end:
             last = number
             while last < end and _alike(steps[last], steps[last + 1]):
@@ -167,7 +181,7 @@ class _Holding:
                 self._talk.do(number, steps[number], row=[step.value for step in steps[number + 1 : last + 1]])
             elif last > number:
                 self._talk.write(number, steps[number : last + 1])
-            elif number >= self._case.behind:
+            elif number >= self._behind:
                 self._talk.do(number, steps[number])
             number = last + 1
 
