@@ -37,8 +37,8 @@ class TestSummary:
         text = words(shown(report=REPORT))
         assert "alpha (server 1.2.3, parts 4.5): 1,234 cases in 61.2 s, with spec_version 2.4 and " in text
         assert "websocket.http.response: 1 died, 1 hung, 1 crashed, 3 must, 1 should, 3 choice" in text
-        assert "gamma (gamma 0.1): 1,234 cases" in text
-        assert "delta: 0 cases in 0.0 s, with spec_version 2.4: as the reference" in text
+        assert "websocket.http.response: as the reference delta: 0 cases" in text
+        assert "delta: 0 cases in 0.0 s, with spec_version 2.4: nothing was tried" in text
 
     def test_the_table_counts_each_verdict(self) -> None:
         text = shown(report=REPORT)

@@ -99,7 +99,7 @@ def _shown(line: Line) -> str:
 
 @dataclass
 class Live:
-    """A server that runs for as long as it is of use, in a loop of its own that runs only while something is awaited."""
+    """A server that runs for as long as it is of use, in a loop that runs only while something is awaited."""
 
     server: servers.Server
     runner: asyncio.Runner

@@ -87,6 +87,13 @@ async def _conform(
             return await run.go(select, only)
 
 
+def rules() -> frozenset[str]:
+    """The numbers of all rules of documents that can be tried on a server that advertises everything."""
+    terms = Terms("2.5", tuple(fact.extension for fact in SPEC.facts.values() if fact.extension is not None))
+    found = {name for case in derived(terms) for name in touches(case, terms)}
+    return frozenset(found.union(*(probe.rules for probe in PROBES)) & SPEC.rules.keys())
+
+
 Tried: TypeAlias = Case | Probe
 """What can be held."""
 

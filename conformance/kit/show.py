@@ -57,6 +57,7 @@ def show(report: Report, console: Console) -> None:
                 _tell(deviation, console, said=deviation.rule == last)
                 last = deviation.rule
         if any(deviation.verdict is Verdict.CHOICE for deviation in result.deviations):
+            console.print()
             console.print(_choices(result))
         for name, why in result.unasked.items():
             console.print(Text(f"Not asked: {visible(name)}: {visible(why)}"))
@@ -69,13 +70,14 @@ def show(report: Report, console: Console) -> None:
 def _summary(result: Result) -> Text:
     """What was tried, and how much was found, in a line or two."""
     extensions = f" and {', '.join(result.extensions)}" if result.extensions else ""
+    clean = Text("as the reference", "green") if result.cases else Text("nothing was tried")
     found = [Text(plural(number, str(verdict), str(verdict)), STYLES[verdict]) for verdict, number in _found(result)]
     return Text.assemble(
         (visible(result.server), "bold"),
         f" ({visible(result.version)})" if result.version else "",
         f": {plural(result.cases, 'case')} in {result.seconds:.1f} s, ",
         f"with spec_version {visible(result.spec_version)}{visible(extensions)}: ",
-        Text(", ").join(found) if found else Text("as the reference", "green"),
+        Text(", ").join(found) if found else clean,
     )
 
 
@@ -105,9 +107,8 @@ def _tell(deviation: Deviation, console: Console, *, said: bool) -> None:
     """One deviation with all that was seen. `said`: the words of its rule stand above already."""
     rule = about(deviation.rule)
     console.print()
-    console.print(
-        Text.assemble((f"[{title(deviation)}]", STYLES[deviation.verdict]), " ", (visible(rule.place), "bold"))
-    )
+    place = f" {visible(rule.place)}" if rule.place else ""
+    console.print(Text.assemble((f"[{title(deviation)}]", STYLES[deviation.verdict]), (place, "bold")))
     if not said:
         console.print(_indented(Text(rule.says, "italic")))
     console.print(_indented(_facts(deviation)))

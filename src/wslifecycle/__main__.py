@@ -27,6 +27,7 @@ from wslifecycle.cli_check import check_command, replay_command
 from wslifecycle.cli_conformance import conformance_command
 from wslifecycle.cli_cover import cover_command
 from wslifecycle.cli_diff import diff_command
+from wslifecycle.cli_fuzz import fuzz_command
 from wslifecycle.cli_mutants import mutants
 from wslifecycle.cli_spin import export_command, spin_command
 from wslifecycle.serve import serve
@@ -265,6 +266,7 @@ main.add_command(replay_command)
 main.add_command(cover_command)
 main.add_command(conformance_command)
 main.add_command(diff_command)
+main.add_command(fuzz_command)
 main.add_command(spin_command)
 main.add_command(export_command)
 main.add_command(mutants)
