@@ -3,13 +3,15 @@
 BIN := .venv/bin
 READY := .venv/.stamp
 GRANIAN := .venv-granian-2.3.1
+SERVERS := .venv-servers
 # Fuzzes for so many seconds in all cores. WSLIFECYCLE_FUZZ_DATABASE=redis://HOST:PORT/DB shares what is found with other
 # machines; the other settings are in tests/stateful/campaign.py.
 FUZZ = WSLIFECYCLE_FUZZ_SECONDS=$(1) $(BIN)/pytest -q -n auto -o faulthandler_timeout=$$(($(1) + 600)) $(CAMPAIGN)
 CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long faults test-all test-oldest style types bench clean
+.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long faults conformance \
+	profiles pairs test-all test-oldest style types bench clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +77,22 @@ style: $(READY) ## check the style: ruff's rules and its formatting
 types: $(READY) ## check the types: mypy --strict on the package, then on what uses it
 	$(BIN)/mypy -p wslifecycle
 	$(BIN)/mypy tests benchmarks
+
+conformance: $(READY) ## hold our runtime, in its three ways in, and the Uvicorn that is here against the spec
+	$(BIN)/wslifecycle conformance wslifecycle --html build/conformance/own.html
+	$(BIN)/wslifecycle conformance uvicorn --html build/conformance/uvicorn.html || test $$? -eq 1 # says how it differs
+
+profiles: $(SERVERS)/bin/granian ## measure the newest releases of all servers, and write spec/profiles (25 min)
+	$(BIN)/python -m wslifecycle.conformance.kit.releases $(SERVERS)/bin spec/profiles
+
+$(SERVERS)/bin/granian: | $(READY)
+	$(BIN)/python -m venv --clear $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check daphne granian gunicorn hypercorn \
+		httptools uvicorn websockets wsproto
+	@touch $@
+
+pairs: $(READY) ## measure the kit on 38 real bugs, each in a release that has it and one that has not (an hour; goes on)
+	$(BIN)/wslifecycle pairs
 
 bench: $(READY) ## measure what one consultation of the machine costs, and what a check of it does
 	$(BIN)/python benchmarks/consult.py

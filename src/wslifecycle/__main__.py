@@ -29,6 +29,7 @@ from wslifecycle.cli_cover import cover_command
 from wslifecycle.cli_diff import diff_command
 from wslifecycle.cli_fuzz import fuzz_command
 from wslifecycle.cli_mutants import mutants
+from wslifecycle.cli_pairs import pairs_command
 from wslifecycle.cli_spin import export_command, spin_command
 from wslifecycle.serve import serve
 from wslifecycle.statemachine import explain as words
@@ -267,6 +268,7 @@ main.add_command(cover_command)
 main.add_command(conformance_command)
 main.add_command(diff_command)
 main.add_command(fuzz_command)
+main.add_command(pairs_command)
 main.add_command(spin_command)
 main.add_command(export_command)
 main.add_command(mutants)
