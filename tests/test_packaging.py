@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("spec", "statemachine", "runtime", "conformance")
-SHIPPED = {".py", ".yaml", ".json", ".typed"}
+SHIPPED = {".py", ".yaml", ".json", ".typed", ".html", ".css", ".js", ".csv"}
 
 TRY_BOTH = """
 import statemachine

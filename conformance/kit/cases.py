@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 from wslifecycle.conformance.kit.agent import Code, Text
-from wslifecycle.conformance.kit.oracle import Step, Terms, machine_of, play
+from wslifecycle.conformance.kit.oracle import Step, Terms, machine_of, play, rules_of
 from wslifecycle.conformance.scenarios import VIOLATIONS, load_scenarios
 from wslifecycle.conformance.wired import Wired, wire
 from wslifecycle.statemachine.cover import CARRIED, MESSAGES, RECEIVE, Word, places, refused_cover, transition_cover
@@ -380,5 +380,4 @@ def _scenarios(terms: Terms) -> Iterator[Case]:
 def touches(case: Case, terms: Terms) -> frozenset[str]:
     """The rules that a case tries on the reference, and the states that it leads through, whole and in each region."""
     log = play(machine_of({}), terms, case.steps)
-    rules = {answer.rule for answer in log.taken} | {one.rule for one in case.steps if one.rule}
-    return frozenset(rules | {name for state in log.states for name in (state, *state.split("/"))})
+    return rules_of(case.steps, log) | {name for state in log.states for name in (state, *state.split("/"))}

@@ -457,6 +457,20 @@ def agreement(due: Log, seen: Log) -> int:
     return sum(sends) + len(list(takewhile(bool, received))) + 2 * len(list(takewhile(bool, peer)))
 
 
+def rules_of(script: Sequence[Step], due: Log) -> frozenset[str]:
+    """The rules that a script tries: those of the machine's answers, and of the keys of all messages."""
+    messages = [entry.what for entry in due.received if "type" in entry.what]
+    messages += [step.value for step in script if step.stimulus == "app sends" and isinstance(step.value, Mapping)]
+    keys = {
+        key.rule
+        for message in messages
+        if message.get("type") in SPEC.messages
+        for name, key in SPEC.messages[message["type"]].keys.items()
+        if name in message
+    }
+    return frozenset(keys | {answer.rule for answer in due.taken} | {step.rule for step in script if step.rule})
+
+
 @cache
 def of_values() -> frozenset[str]:
     """The choices that are about values in messages: all their answers make one and the same machine."""

@@ -12,13 +12,15 @@ from importlib import import_module
 
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.server import start_server
+from wslifecycle.statemachine.machine import lifecycle
 
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Serves until a signal comes."""
     module, _, name = arguments.app.partition(":")
     interval, timeout = arguments.ping
-    options = Options(max_size=arguments.max_size, ping_interval=interval, ping_timeout=timeout)
+    machine = lifecycle(arguments.profile)
+    options = Options(max_size=arguments.max_size, ping_interval=interval, ping_timeout=timeout, machine=machine)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("app", help="module:attribute")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--root-path", default="")
+    parser.add_argument("--profile", default="reference", help="a profile, by which it behaves as another server does")
     parser.add_argument("--max-size", type=int, help="bytes of a message")
     parser.add_argument(
         "--ping", type=float, nargs=2, default=(20.0, 20.0), metavar="SECONDS", help="interval, timeout"

@@ -37,6 +37,7 @@ COLUMNS = (
     "good_requirements",
     "bug",
 )
+FIELDS = ("name", "server", "implementation", *COLUMNS[3:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ def load_pairs(text: str) -> list[Pair]:
     if missing:
         raise ValueError(f"there is no column {', '.join(missing)}")
     return [
-        Pair(
-            *(row[name] for name in COLUMNS),
-            numbers=frozenset((row.get("numbers") or "").split()),
-        )
-        for row in reader
+        Pair(**dict(zip(FIELDS, map(row.__getitem__, COLUMNS), strict=True)), numbers=_numbers(row)) for row in reader
     ]
+
+
+def _numbers(row: dict[str, str]) -> frozenset[str]:
+    return frozenset((row.get("numbers") or "").split())
 
 
 def packaged() -> list[Pair]:

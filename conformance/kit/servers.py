@@ -7,6 +7,7 @@ at the end; if the kit itself is killed, a guard ends what it has started.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import re
 import shlex
@@ -364,7 +365,9 @@ for group in groups:
 @cache
 def _guarding() -> subprocess.Popen[bytes]:
     """A process that ends what is left of the servers as soon as this one is gone, however it went."""
-    return subprocess.Popen([sys.executable, "-ISc", _GUARD], stdin=subprocess.PIPE, start_new_session=True)
+    guard = subprocess.Popen([sys.executable, "-ISc", _GUARD], stdin=subprocess.PIPE, start_new_session=True)
+    atexit.register(guard.communicate)
+    return guard
 
 
 def _guard(line: str) -> None:

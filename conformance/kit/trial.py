@@ -26,6 +26,7 @@ from wslifecycle.conformance.kit.oracle import (
     machine_of,
     nearest,
     play,
+    rules_of,
 )
 from wslifecycle.conformance.kit.results import Line, Verdict
 
@@ -162,7 +163,7 @@ class Holding:
         """Tells which rules were tried, and which of the answers that are believed were needed."""
         due = play(machine_of(self._answers), self._terms, script, self._late)
         self._outcome.ended = due.states[-1].startswith("closed/")
-        self._outcome.rules |= {answer.rule for answer in due.taken} | {step.rule for step in script if step.rule}
+        self._outcome.rules |= rules_of(script, due)
         self._outcome.answers |= self._changed
         for choice, answer in self._answers.items():
             if answer != REFERENCE[choice]:
