@@ -80,7 +80,7 @@ types: $(READY) ## check the types: mypy --strict on the package, then on what u
 
 conformance: $(READY) ## hold our runtime, in its three ways in, and the Uvicorn that is here against the spec
 	$(BIN)/wslifecycle conformance wslifecycle --html build/conformance/own.html
-	$(BIN)/wslifecycle conformance uvicorn --html build/conformance/uvicorn.html || test $$? -eq 1 # says how it differs
+	$(BIN)/wslifecycle conformance uvicorn:websockets-sansio --html build/conformance/uvicorn.html || test $$? -eq 1
 
 profiles: $(SERVERS)/bin/granian ## measure the newest releases of all servers, and write spec/profiles (25 min)
 	$(BIN)/python -m wslifecycle.conformance.kit.releases $(SERVERS)/bin spec/profiles

@@ -351,9 +351,15 @@ def _frames() -> Iterator[Case]:
         sent = tuple(Step("peer sends", f"message {n}", together=True) for n in range(count))
         asks = (Step("app asks"),) * (count + 1)
         yield Case(f"frame:{count}-and-close", (*opened, *sent, step("peer_close"), *asks))
-        yield Case(f"frame:{count}-and-fin", (*opened, *sent, step("peer_eof"), *asks))
+        for name, act in (("fin", "peer_eof"), ("reset", "peer_lost")):
+            yield Case(f"frame:{count}-and-{name}", (*opened, *sent, step(act), *asks))
+            yield Case(f"frame:{count}-and-later-{name}", (*opened, *sent[:-1], _alone(sent[-1]), step(act), *asks))
     yield Case("frame:empty-ping", (*opened, Step("peer pings", b"")))
     yield Case("frame:longest-ping", (*opened, Step("peer pings", bytes(125))))
+
+
+def _alone(one: Step) -> Step:
+    return replace(one, together=False)
 
 
 def _early() -> Iterator[Case]:

@@ -154,10 +154,10 @@ class Run:
         asked: list[Tried] = [*derived(self._terms), *PROBES]
         for one in asked:
             wanting = [name for name in self._options(one) if not self._server.can(name)]
-            if wanting:
-                self._unasked[one.name] = f"there is no option for {', '.join(wanting)}"
-            else:
+            if not wanting:
                 every[one.name] = one
+            elif not (select or only):
+                self._unasked[one.name] = f"there is no option for {', '.join(wanting)}"
         missing = only - every.keys()
         if missing:
             text = f"There is no case {', '.join(sorted(missing))} for {self._server.name}."
@@ -291,7 +291,7 @@ class Run:
         believed = {choice: answer for choice, answer in self._believed().items() if choice != forget}
         outcome = await self._hold(process, one, pace, believed)
         healthy = one.ends or await process.healthy(HEALTH)
-        outcome.log = process.log_since(offset)
+        outcome.log = process.log_since(offset).replace(str(self._folder), "")
         if one.ends:
             return outcome
         crashed = crash(outcome.log)
@@ -338,7 +338,8 @@ class Run:
                     confirmed.setdefault(key, deviation)
 
     def _repeat_command(self, case: str) -> str:
-        return f"wslifecycle conformance {self._server.argument} --case {shlex.quote(case)}"
+        elsewhere = "" if self._server.bin == servers.here() else f" --bin {shlex.quote(str(self._server.bin))}"
+        return f"wslifecycle conformance {self._server.argument}{elsewhere} --case {shlex.quote(case)}"
 
     # ---------------------------------------------------------------------------------------- choices
 
