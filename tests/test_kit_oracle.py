@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from wslifecycle.conformance.kit.blame import blame
 from wslifecycle.conformance.kit.cases import BEYOND, cases, start, touches
+from wslifecycle.conformance.kit.compare import differences
 from wslifecycle.conformance.kit.confirm import verdict_of
-from wslifecycle.conformance.kit.oracle import (
-    Entry,
-    Log,
-    Step,
-    Terms,
-    blame,
-    delays,
-    differences,
-    explain,
-    machine_of,
-    of_values,
-    play,
-)
+from wslifecycle.conformance.kit.oracle import explain, machine_of, of_values
 from wslifecycle.conformance.kit.results import Verdict
+from wslifecycle.conformance.kit.script import Entry, Log, Step, Terms, delays, play
 from wslifecycle.conformance.scenarios import load_scenarios
 from wslifecycle.statemachine.cover import reachable
 

@@ -16,9 +16,9 @@ from tests.processes import exists
 from wslifecycle.conformance.kit import profiles, run, servers
 from wslifecycle.conformance.kit.cases import cases
 from wslifecycle.conformance.kit.fuzz import Wrong, fuzz, replay
-from wslifecycle.conformance.kit.oracle import Step, Terms
 from wslifecycle.conformance.kit.results import Result, Verdict
 from wslifecycle.conformance.kit.run import KitError, conform
+from wslifecycle.conformance.kit.script import Step, Terms
 from wslifecycle.statemachine.load import load_profile, load_spec
 
 TESTS = Path(__file__).parent

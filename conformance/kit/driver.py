@@ -17,8 +17,8 @@ from websockets.frames import Close, Frame, Opcode
 from wslifecycle.conformance.judge import Judge
 from wslifecycle.conformance.kit import agent
 from wslifecycle.conformance.kit.client import Client, settled
-from wslifecycle.conformance.kit.oracle import Entry, Log, Step
 from wslifecycle.conformance.kit.results import Line
+from wslifecycle.conformance.kit.script import Entry, Log, Step
 from wslifecycle.conformance.peer import FRAMES
 from wslifecycle.conformance.scenarios import short
 from wslifecycle.statemachine.machine import lifecycle

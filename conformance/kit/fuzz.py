@@ -5,7 +5,7 @@ What the server is known to choose is believed; what is known to be wrong ends a
 is held again alone, and comes with a program that repeats it:
 
     from wslifecycle.conformance.kit.fuzz import replay
-    from wslifecycle.conformance.kit.oracle import Step
+    from wslifecycle.conformance.kit.script import Step
 
     replay("uvicorn {app} --port {port} --ws wsproto", [Step("app asks"), ...])
 """
@@ -31,12 +31,14 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from wslifecycle.conformance.kit import agent, servers
+from wslifecycle.conformance.kit.blame import Blame
 from wslifecycle.conformance.kit.cases import BREAKS, Case
 from wslifecycle.conformance.kit.cases import step as stimulus
 from wslifecycle.conformance.kit.confirm import verdict_of
 from wslifecycle.conformance.kit.driver import Conversation, Driver, Unreached
-from wslifecycle.conformance.kit.oracle import Blame, Step, Terms, of_values
+from wslifecycle.conformance.kit.oracle import of_values
 from wslifecycle.conformance.kit.results import Line, Verdict
+from wslifecycle.conformance.kit.script import Step, Terms
 from wslifecycle.conformance.kit.trial import BRISK, CALM, REACH, Holding, Outcome, Pace, Suspicion, hold
 from wslifecycle.statemachine.cover import MESSAGES
 
@@ -371,7 +373,7 @@ def program(server: servers.Server, steps: Sequence[Step]) -> str:
     acts = "".join(f"        {_written(step)},\n" for step in steps)
     return (
         "from wslifecycle.conformance.kit.fuzz import replay\n"
-        "from wslifecycle.conformance.kit.oracle import Step\n\n"
+        "from wslifecycle.conformance.kit.script import Step\n\n"
         f"replay(\n    {server.argument!r},\n    [\n{acts}    ],\n)\n"
     )
 

@@ -22,10 +22,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from wslifecycle.conformance.judge import Judge
+from wslifecycle.conformance.kit.blame import Blame
 from wslifecycle.conformance.kit.client import Client
 from wslifecycle.conformance.kit.driver import PENDING, Conversation, Driver
-from wslifecycle.conformance.kit.oracle import Blame, Step, Terms
 from wslifecycle.conformance.kit.results import Line
+from wslifecycle.conformance.kit.script import Step, Terms
 from wslifecycle.conformance.kit.servers import Running
 from wslifecycle.conformance.kit.trial import REACH, Outcome, Suspicion
 

@@ -22,13 +22,16 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from wslifecycle.conformance.kit import agent, servers
+from wslifecycle.conformance.kit.blame import Blame
 from wslifecycle.conformance.kit.cases import Case, touches
 from wslifecycle.conformance.kit.cases import cases as derived
+from wslifecycle.conformance.kit.compare import differences
 from wslifecycle.conformance.kit.confirm import MOST_NAMED, Group, grouped
 from wslifecycle.conformance.kit.driver import Conversation, Driver, Unreached
-from wslifecycle.conformance.kit.oracle import REFERENCE, SPEC, Blame, Terms, differences, machine_of, of_values, play
+from wslifecycle.conformance.kit.oracle import REFERENCE, SPEC, machine_of, of_values
 from wslifecycle.conformance.kit.probes import PROBES, Probe, Stage
 from wslifecycle.conformance.kit.results import Deviation, Line, Result, Verdict
+from wslifecycle.conformance.kit.script import Terms, play
 from wslifecycle.conformance.kit.trial import BRISK, CALM, REACH, Outcome, Pace, Suspicion, hold
 from wslifecycle.conformance.peer import MAX_SIZE
 

@@ -10,25 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from wslifecycle.conformance.kit.blame import Blame, blame
 from wslifecycle.conformance.kit.cases import Case
+from wslifecycle.conformance.kit.compare import differences
 from wslifecycle.conformance.kit.driver import PENDING, Conversation, Driver, Unreached, frames
-from wslifecycle.conformance.kit.oracle import (
-    FRAMES,
-    REFERENCE,
-    Blame,
-    Entry,
-    Log,
-    Step,
-    Terms,
-    blame,
-    differences,
-    explain,
-    machine_of,
-    nearest,
-    play,
-    rules_of,
-)
+from wslifecycle.conformance.kit.oracle import REFERENCE, explain, machine_of, nearest, rules_of
 from wslifecycle.conformance.kit.results import Line, Verdict
+from wslifecycle.conformance.kit.script import FRAMES, Entry, Log, Step, Terms, play
 
 
 @dataclass(frozen=True, slots=True)
