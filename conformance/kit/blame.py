@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from wslifecycle.conformance.kit.compare import Difference, differences, is_illegal
 from wslifecycle.conformance.kit.oracle import machine_of, telling
-from wslifecycle.conformance.kit.script import Entry, Log, Player, Step, Terms, play
+from wslifecycle.conformance.kit.script import FRAMES, Entry, Log, Player, Step, Terms, play
 from wslifecycle.conformance.orders.watched import EVENTS, event_of
 from wslifecycle.statemachine.flatten import Answer
 
@@ -52,8 +52,11 @@ def _rule(
     if due is not None and due.state:
         state = due.state
     wire, app = state.partition("/")[0], state.rpartition("/")[2]
-    if _refused_before(answers, terms, script, first.step) and first.side != "send":
+    sending = first.side == "send"
+    if _refused_before(answers, terms, script, first.step - sending) and not (sending and due and due.what):
         return "C41"  # what becomes of a connection whose app has sent what may not be sent
+    if _early(answers, terms, script, first.step) and not _too_soon(seen, wire):
+        return "C14"  # what becomes of one whose peer does not wait for the answer (RFC 6455 section 4.1)
     several = _most_waiting(script[: first.step + 1]) > 1
     if app == "done" and first.side != "peer":
         return "R52"  # how long a task is served that outlives the app's call
@@ -101,6 +104,23 @@ def _refused_before(answers: Mapping[str, str], terms: Terms, script: Sequence[S
     """Whether the app has sent something before, or just now, that had to be refused as a violation."""
     sends = play(machine_of(answers), terms, script).sends
     return any(number <= step and (entry.what or {}).get("raised") == "violation" for number, entry in sends.items())
+
+
+def _early(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], last: int) -> bool:
+    """Whether the peer has sent something before the answer, up to this step."""
+    states = play(machine_of(answers), terms, script).states
+    acts = list(zip(script, states, strict=False))[: last + 1]
+    return any(step.stimulus in (*FRAMES, "peer floods") and state.startswith(_BEFORE) for step, state in acts)
+
+
+_BEFORE = ("handshake/", "denial_held/", "denying/")
+"""The states of the wire before the answer to the handshake is complete."""
+
+
+def _too_soon(seen: Entry | None, wire: str) -> bool:
+    """Whether a message is given to the app, or a frame sent to the peer, before the answer: nothing excuses that."""
+    what = seen.what if seen is not None and isinstance(seen.what, Mapping) else {}
+    return (what.get("type") == "websocket.receive" and wire == "handshake") or "invalid" in what
 
 
 def _most_waiting(script: Sequence[Step]) -> int:
