@@ -83,7 +83,9 @@ conformance: $(READY) ## hold our runtime, in its three ways in, and the Uvicorn
 	$(BIN)/wslifecycle conformance uvicorn:websockets-sansio --html build/conformance/uvicorn.html || test $$? -eq 1
 
 profiles: $(SERVERS)/bin/granian ## measure the newest releases of all servers, and write spec/profiles (25 min)
-	$(BIN)/python -m wslifecycle.conformance.kit.releases $(SERVERS)/bin spec/profiles
+	@mkdir -p build/conformance
+	$(BIN)/python -m wslifecycle.conformance.kit.releases $(SERVERS)/bin spec/profiles > build/conformance/all.json
+	$(BIN)/wslifecycle conformance --from build/conformance/all.json --html build/conformance/all.html || test $$? -eq 1
 
 $(SERVERS)/bin/granian: | $(READY)
 	$(BIN)/python -m venv --clear $(SERVERS)

@@ -27,12 +27,18 @@ PENDING = {"pending": True}
 """What is seen of a call of send() that has no outcome."""
 
 
+SYNC = 1.0
+"""Seconds in which a loop that is well has turned a few times; one that has not is not asked again."""
+
+
 class Channel:
     """The agent of one connection: `tell` has it do something, `told` is called with what it says."""
 
     def __init__(self, scope: Mapping[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.scope = scope
         self.told: Callable[[dict[str, Any]], None] | None = None
+        self.over = False
+        """Whether nothing more will be told."""
         self._reader = reader
         self._writer = writer
 
@@ -48,6 +54,9 @@ class Channel:
                 said = await agent.read(self._reader)
                 if self.told is not None:
                     self.told(said)
+        self.over = True
+        if self.told is not None:
+            self.told({})
 
     def close(self) -> None:
         """Ends the channel, and with it the app's call if that still runs."""
@@ -136,6 +145,7 @@ class Conversation:
         self._sent: dict[int, int] = {}
         self._shown = 0
         self._synced = -1
+        self._stuck = False
 
     # ---------------------------------------------------------------------------------------- begin and end
 
@@ -275,19 +285,24 @@ class Conversation:
         """Waits for something to be so, for so many seconds at most; tells whether it is."""
         try:
             async with asyncio.timeout(seconds):
-                while not condition():
+                while not (condition() or self._nothing_more):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            return condition()
-        return True
+            pass
+        return condition()
+
+    @property
+    def _nothing_more(self) -> bool:
+        """Whether neither side will see anything any more, since the server's process is gone."""
+        return self._channel is not None and self._channel.over and self.ended
 
     async def quiet(self, seconds: float) -> None:
         """Lets both sides come to rest: the server's loop has turned, and for so many seconds nothing is awaited."""
-        if self._channel is not None:
+        if self._channel is not None and not self._stuck:
             number = next(self._numbers)
             self._channel.tell(sync=number)
-            await self.until(lambda: self._synced >= number, 1 + seconds)
+            self._stuck = not await self.until(lambda: self._synced >= number, SYNC + seconds)
         await asyncio.sleep(seconds)
 
     @property

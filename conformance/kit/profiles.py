@@ -30,10 +30,18 @@ def write(result: Result, date: str) -> str:
         "answers:" if result.answers else "answers: {}",
         *(f"  {choice}: {json.dumps(answer)}" for choice, answer in result.answers.items()),
     ]
-    besides = (found for found in result.deviations if result.answers.get(found.choice) != found.answer)
-    departures = list(dict.fromkeys(_departure(found) for found in besides))
+    besides = [found for found in result.deviations if result.answers.get(found.choice) != found.answer]
+    alike = {_kind(found): found for found in reversed(besides)}  # the first of each kind
+    departures = list(dict.fromkeys(_departure(found) for found in reversed(alike.values())))
     lines += ["deviations:", *(f"  - {text}" for text in departures)] if departures else []
     return "\n".join(lines) + "\n"
+
+
+def _kind(found: Deviation) -> tuple[str, ...]:
+    """What makes two deviations one line: of choices one is told for each event, whatever code was seen."""
+    if found.verdict is Verdict.CHOICE:
+        return (found.rule, found.event, found.answer)
+    return (found.key,)
 
 
 def _said(result: Result) -> str:

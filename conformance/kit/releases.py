@@ -1,7 +1,7 @@
 """What was measured of today's releases: a profile for each, and a page about all of them.
 
-`python -m wslifecycle.conformance.kit.releases BIN FOLDER` tries the servers of an environment and our own runtime, and
-writes both into a folder.
+`python -m wslifecycle.conformance.kit.releases BIN FOLDER` tries the servers of an environment and our own runtime,
+writes both into a folder, and prints the report as JSON.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def measure(programs: Path, folder: Path) -> None:
         results.append(result)
     report = Report(today, tuple(results))
     (folder / "README.md").write_text(page(report), encoding="utf-8")
+    print(report.dump())
 
 
 if __name__ == "__main__":
