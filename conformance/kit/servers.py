@@ -11,6 +11,7 @@ import atexit
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from wslifecycle.conformance.kit.environments import interpreter, usage, versions
 
 START_UP = 20.0
 """Seconds until a server has to answer its first request."""
@@ -41,7 +44,8 @@ class Server:
     """A command line with `{app}` and `{port}`; its options are put before `{app}`.
 
     `name` is shown, `argument` is what a user writes to have it tried, `bin` the folder with the programs of its
-    environment, `distributions` what its version is made of.
+    environment, `distributions` what its version is made of. `files`: what is in the file that the last argument of an
+    option names, with the same `{0}`.
     """
 
     name: str
@@ -50,16 +54,19 @@ class Server:
     bin: Path
     options: Mapping[str, Option] = field(default_factory=dict)
     distributions: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def program(self) -> str:
-        """The program that is run."""
-        found = self.bin / self.command[0]
-        return str(found) if found.exists() else self.command[0]
+        """The program that is run: that of its environment, or else what is on the path."""
+        if self.command[0] == "python":
+            return str(interpreter(self.bin) or "python")
+        found = shutil.which(self.command[0], path=f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}")
+        return str(Path(found).absolute()) if found else self.command[0]
 
     def can(self, option: str) -> bool:
         """Whether the release that is installed has an option."""
-        return option in self.options and self.options[option][0] in _help(self.program, self.module)
+        return option in self.options and self.options[option][0] in usage(self.program, self.module)
 
     @property
     def module(self) -> tuple[str, ...]:
@@ -75,16 +82,15 @@ class Server:
             words.append(word.replace("{app}", APP).replace("{port}", str(port)))
         return words
 
+    def lay(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Writes the files that these options name into the folder in which it is started."""
+        for name, value in options.items():
+            if name in self.files:
+                (folder / self._said(name, value)[-1]).write_text(self.files[name].format(value), encoding="utf-8")
+
     def _said(self, name: str, value: Any) -> list[str]:
         values = value if isinstance(value, tuple) else (value,)
         return [part.format(*values) for part in self.options[name]]
-
-
-@cache
-def _help(program: str, module: tuple[str, ...] = ()) -> str:
-    """What a program says of its options."""
-    done = subprocess.run([program, *module, "--help"], capture_output=True, text=True, timeout=START_UP, check=False)
-    return done.stdout
 
 
 # ------------------------------------------------------------------------------------------------ those that we know
@@ -102,6 +108,11 @@ def _uvicorn(ws: str, folder: Path, *, argument: str = "", name: str = "", more:
     command = ("uvicorn", "{app}", "--port", "{port}", "--ws", ws, *more)
     name = name or f"uvicorn {ws}"
     return Server(name, argument or name.replace(" ", ":"), command, folder, _UVICORN, ("uvicorn", *parts))
+
+
+def _other(command: str, folder: Path, options: Mapping[str, Option], parts: str, **files: str) -> Server:
+    words = tuple(command.split())
+    return Server(words[0], words[0], words, folder, options, tuple(parts.split()), files)
 
 
 def _known(folder: Path) -> dict[str, list[Server]]:
@@ -122,46 +133,42 @@ def _known(folder: Path) -> dict[str, list[Server]]:
         )
     )
     others = [
-        Server(
-            "hypercorn",
-            "hypercorn",
-            ("hypercorn", "-b", "127.0.0.1:{port}", "{app}"),
+        _other(
+            "hypercorn -b 127.0.0.1:{port} {app}",
             folder,
-            {"ping": ("--websocket-ping-interval", "{0:.0f}"), "root_path": ("--root-path", "{0}")},
-            ("hypercorn", "wsproto"),
+            {
+                "max_size": ("--config", "max-size-{0}.toml"),
+                "ping": ("--websocket-ping-interval", "{0:.0f}"),
+                "root_path": ("--root-path", "{0}"),
+            },
+            "hypercorn wsproto",
+            max_size="websocket_max_message_size = {0}\n",
         ),
-        Server(
-            "daphne",
-            "daphne",
-            ("daphne", "-b", "127.0.0.1", "-p", "{port}", "{app}"),
+        _other(
+            "daphne -b 127.0.0.1 -p {port} {app}",
             folder,
             {
                 "max_size": ("--websocket-max-message-size", "{0}"),
                 "ping": ("--ping-interval", "{0:.0f}", "--ping-timeout", "{1:.0f}"),
                 "root_path": ("--root-path", "{0}"),
             },
-            ("daphne", "autobahn", "twisted"),
+            "daphne autobahn twisted",
         ),
-        Server(
-            "granian",
-            "granian",
-            ("granian", "--interface", "asgi", "--workers", "1", "--port", "{port}", "{app}"),
+        _other(
+            "granian --interface asgi --workers 1 --port {port} {app}",
             folder,
-            {},
-            ("granian",),
+            {"root_path": ("--url-path-prefix", "{0}")},
+            "granian",
         ),
-        Server(
-            "gunicorn",
-            "gunicorn",
-            ("gunicorn", "-k", "asgi", "-w", "1", "-b", "127.0.0.1:{port}", "{app}"),
+        _other(
+            "gunicorn -k asgi -w 1 -b 127.0.0.1:{port} {app}",
             folder,
             {"max_size": ("--websocket-max-message-size", "{0}"), "root_path": ("--root-path", "{0}")},
-            ("gunicorn",),
+            "gunicorn",
         ),
     ]
-    found = {"uvicorn": stacks, "wslifecycle": own}
-    found |= {server.argument: [server] for server in (*stacks, *own, *others)}
-    return found
+    each = {server.argument: [server] for server in (*stacks, *own, *others)}
+    return {"uvicorn": stacks, "wslifecycle": own} | each
 
 
 def names() -> list[str]:
@@ -177,46 +184,53 @@ def here() -> Path:
 def find(name: str, folder: Path | None = None) -> list[Server]:
     """The servers that a name stands for, of this environment or of the one with this folder of programs.
 
-    Raises `LookupError` for a name that nobody knows, and for a server that is not installed.
+    `uvicorn` stands for as many of its implementations as are there. Raises `LookupError` for a name that nobody knows,
+    and for a server that is not installed.
     """
-    known = _known(folder or here())
+    known = _known((folder or here()).absolute())
     if name not in known:
         raise LookupError(f"There is no server {name!r}. Names: {', '.join(known)}; or write --command.")
-    servers = [server for server in known[name] if server.name.partition(" ")[0] != "uvicorn" or _speaks(server)]
-    missing = next((server for server in known[name] if not Path(server.program).exists()), None)
-    if missing is not None:
-        raise LookupError(f"{missing.command[0]} is not installed: pip install {missing.command[0]}")
-    if not servers:
-        raise LookupError(f"The uvicorn that is installed has no --ws {known[name][0].command[-1]}.")
+    wanting = [_wanting(server) for server in known[name]]
+    servers = [server for server, text in zip(known[name], wanting, strict=True) if not text]
+    if not servers or (name != "uvicorn" and any(wanting)):
+        raise LookupError(next(filter(None, wanting)))
     return servers
 
 
-def _speaks(server: Server) -> bool:
-    """Whether the uvicorn that is installed has this implementation of WebSockets."""
-    ws = server.command[server.command.index("--ws") + 1]
-    return not Path(server.program).exists() or re.search(rf"\b{ws}\b(?!-)", _help(server.program)) is not None
+def _wanting(server: Server) -> str:
+    """What is missing for it to be started; empty if nothing is."""
+    program = server.command[0]
+    if program != "python" and not (server.bin / program).exists():
+        return f"{program} is not installed: pip install {program}"
+    there = versions(server.bin, server.distributions)
+    for distribution in server.distributions:
+        if there is not None and distribution not in there:
+            return f"{distribution} is not installed: pip install {distribution}"
+    if server.name.startswith("uvicorn "):
+        ws = server.command[server.command.index("--ws") + 1]
+        if not re.search(rf"\b{ws}\b(?!-)", usage(server.program)):
+            return f"The uvicorn that is installed has no --ws {ws}."
+    return ""
 
 
 def custom(command: str) -> Server:
-    """A server by its command line. Raises `ValueError` if that lacks `{app}` or `{port}`, or cannot be read."""
+    """A server by its command line. Raises `ValueError` if that lacks `{app}` or `{port}`, or cannot be read, and
+    `LookupError` if there is no such program.
+    """
     words = tuple(shlex.split(command))
     for place in ("{app}", "{port}"):
         if place not in command:
             raise ValueError(f"There is no {place} in {command!r}. Write 'myserver {{app}} --port {{port}}'.")
-    return Server(Path(words[0]).name, f"--command {shlex.quote(command)}", words, here())
+    server = Server(Path(words[0]).name, f"--command {shlex.quote(command)}", words, here())
+    if shutil.which(server.program) is None:
+        raise LookupError(f"There is no program {words[0]!r}, neither beside this Python nor on the path.")
+    return server
 
 
 async def version(server: Server) -> str:
     """What is installed of it, such as `uvicorn 0.54.0, wsproto 1.3.2`; empty if nothing is known."""
-    if not server.distributions:
-        return ""
-    ask = "import sys, importlib.metadata as m; print(', '.join(f'{n} {m.version(n)}' for n in sys.argv[1:]))"
-    python = server.bin / "python"
-    process = await asyncio.create_subprocess_exec(
-        str(python), "-c", ask, *server.distributions, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    said, _ = await process.communicate()
-    return said.decode().strip()
+    found = await asyncio.to_thread(versions, server.bin, server.distributions) if server.distributions else None
+    return ", ".join(f"{name} {number}" for name, number in (found or {}).items())
 
 
 # ------------------------------------------------------------------------------------------------ one that runs
@@ -257,7 +271,7 @@ class Running:
     async def healthy(self, seconds: float) -> bool:
         """Whether a plain HTTP request is answered in this time."""
         try:
-            return (await self.get("/", seconds)).startswith(b"HTTP/1.1 ")
+            return (await self.get("/", seconds)).startswith(b"HTTP/1.")
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
             return False
 
@@ -292,9 +306,13 @@ async def running(
 
     Raises `NotStarted`, with the end of its log.
     """
+    server.lay(folder, options)
     for attempt in range(3):
         port = _free_port()
-        process = _start(server.line(port, options), folder, env, log)
+        try:
+            process = _start(server.line(port, options), folder, env, log)
+        except OSError as error:
+            raise NotStarted(f"{server.name} cannot be started: {error}") from None
         try:
             found = Running(process, port, log)
             if await _ready(found):
