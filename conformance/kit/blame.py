@@ -96,6 +96,8 @@ def _rule(
             return _of_the_wire(due, seen, due.answer)
         case "peer":
             kind = next(iter(seen.what)) if seen else ""
+            if kind in ("head", "http") and _event(step) == "app_response_start":
+                return "C50"  # it is not held until the first body
             return _UNASKED.get(kind, "R4")
     return "R28"
 
