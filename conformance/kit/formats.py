@@ -133,7 +133,7 @@ def sarif(report: Report) -> str:
     results = [
         _sarif_result(result, found, index) for result in report.results for found in heaviest_first(result.deviations)
     ]
-    driver = {"name": "wslifecycle", "version": wslifecycle.__version__, "rules": rules}
+    driver = {"name": "wslifecycle", "version": wslifecycle.version("wslifecycle"), "rules": rules}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1, ensure_ascii=False) + "\n"
 
