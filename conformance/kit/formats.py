@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from typing import Any
 from xml.etree import ElementTree
 
-import wslifecycle
 from wslifecycle.conformance.kit.results import Deviation, Report, Result, Verdict
 from wslifecycle.conformance.kit.wording import about, heaviest_first, numbers, often, plural, title, visible, where
 
@@ -133,7 +133,7 @@ def sarif(report: Report) -> str:
     results = [
         _sarif_result(result, found, index) for result in report.results for found in heaviest_first(result.deviations)
     ]
-    driver = {"name": "wslifecycle", "version": wslifecycle.version("wslifecycle"), "rules": rules}
+    driver = {"name": "wslifecycle", "version": version("wslifecycle"), "rules": rules}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1, ensure_ascii=False) + "\n"
 
