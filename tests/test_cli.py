@@ -124,7 +124,7 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (("explain", "R99"), "There is no rule or choice 'R99'. There are R1-R56, W1-W13 and C1-C49."),
+            (("explain", "R99"), "There is no rule or choice 'R99'. There are R1-R56, W1-W13 and C1-C50."),
             (("explain", "WSL999"), "There is no finding WSL999"),
             (("explain", "nonsense"), "There is no message or event 'nonsense'"),
             (("explain", "R20", "--state", "open"), "--state goes with a message"),

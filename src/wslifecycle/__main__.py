@@ -22,14 +22,10 @@ except ImportError as missing:
     raise SystemExit(2) from None
 
 from wslifecycle import __version__
-from wslifecycle.cli import console, machine_of, machine_options
+from wslifecycle.cli import Later, console, machine_of, machine_options
 from wslifecycle.cli_check import check_command, replay_command
-from wslifecycle.cli_conformance import conformance_command
 from wslifecycle.cli_cover import cover_command
-from wslifecycle.cli_diff import diff_command
-from wslifecycle.cli_fuzz import fuzz_command
 from wslifecycle.cli_mutants import mutants
-from wslifecycle.cli_pairs import pairs_command
 from wslifecycle.cli_spin import export_command, spin_command
 from wslifecycle.serve import serve
 from wslifecycle.statemachine import explain as words
@@ -265,10 +261,13 @@ def demo(ctx: click.Context, names: tuple[str, ...], output: Path, listed: bool,
 main.add_command(check_command)
 main.add_command(replay_command)
 main.add_command(cover_command)
-main.add_command(conformance_command)
-main.add_command(diff_command)
-main.add_command(fuzz_command)
-main.add_command(pairs_command)
+for name, says in (
+    ("conformance", "Hold servers against the spec, from outside."),
+    ("diff", "Tell how two profiles differ, in words and as a picture."),
+    ("fuzz", "Fuzz a live server."),
+    ("pairs", "Measure the conformance kit on released bugs."),
+):
+    main.add_command(Later(name, f"wslifecycle.cli_{name}", says))
 main.add_command(spin_command)
 main.add_command(export_command)
 main.add_command(mutants)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeVar
 
 import click
@@ -60,3 +61,16 @@ def console() -> Console:
     """Colour only on a terminal; elsewhere a width at which no table is squeezed."""
     found = Console()
     return found if found.is_terminal else Console(width=160, color_system=None)
+
+
+class Later(click.Command):
+    """Stands in for a command until it is called: its module is imported then, and the others start without it."""
+
+    def __init__(self, name: str, module: str, short_help: str) -> None:
+        super().__init__(name, short_help=short_help)
+        self._module = module
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """The context of the command itself, so that this is what click invokes."""
+        command: click.Command = getattr(import_module(self._module), f"{self.name}_command")
+        return command.make_context(info_name, args, *rest, **extra)
