@@ -92,7 +92,7 @@ SHAPES: dict[str, dict[str, str]] = {
     "system": {"actions": "texts", "conditions": "texts", "marks": "texts"},
     "property": {"holds": "str", "rule": "str", "fair": "names?", "rare": "names?"},
     "profile": {
-        "title": "str?",
+        "title": "str",
         "answers": "map",
         "server": "str?",
         "version": "str?",

@@ -169,8 +169,9 @@ def test_profile_has_what_was_measured_and_no_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "spec" / "profiles").glob("*.yaml")), ids=lambda file: file.stem)
 def test_measured_profile_can_be_compiled_drawn_and_compared(file: Path) -> None:
-    schema = json.loads((ROOT / "spec" / "profile.schema.json").read_text(encoding="utf-8"))
-    jsonschema.validate(yaml.safe_load(file.read_text(encoding="utf-8")), schema)
+    schema = json.loads((ROOT / "spec" / "lifecycle.schema.json").read_text(encoding="utf-8"))
+    profile = {"$ref": "#/$defs/profile", "$defs": schema["$defs"]}
+    jsonschema.validate(yaml.safe_load(file.read_text(encoding="utf-8")), profile)
     drawn = wslifecycle("draw", "--profile", file.stem, "--format", "dot")
     assert drawn.exit_code == 0
     assert "digraph" in drawn.output

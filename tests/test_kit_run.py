@@ -88,7 +88,7 @@ def test_answers_of_a_profile_are_measured_again(tmp_path: Path) -> None:
         "C41": "swallowed",
     }
     profile = tmp_path / "other.yaml"
-    profile.write_text(f"answers: {answers}".replace("'", ""), encoding="utf-8")
+    profile.write_text(f"title: Other\nanswers: {answers}".replace("'", ""), encoding="utf-8")
     ways = (
         "app_return",
         "app_accept+app_return+peer_lost",
