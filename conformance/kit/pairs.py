@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -148,15 +148,27 @@ def fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def measured(pair: Pair, root: Path, conform: Conform, *, fresh: bool = False) -> Iterator[Result]:
+def _kept(pair: Pair, requirements: str, root: Path) -> Path:
+    """Where the result of one release is kept: another place for another kit."""
+    name = hashlib.sha256(f"{pair.argument} {requirements} {fingerprint()}".encode()).hexdigest()[:12]
+    return root / "results" / f"{name}.json"
+
+
+def forget(pairs: Iterable[Pair], root: Path) -> None:
+    """Removes the results that are kept of these pairs, so that their releases are tried again."""
+    for pair in pairs:
+        for requirements in (pair.buggy_requirements, pair.good_requirements):
+            _kept(pair, requirements, root).unlink(missing_ok=True)
+
+
+def measured(pair: Pair, root: Path, conform: Conform) -> Iterator[Result]:
     """The results of the buggy release, then of the good one; those that are kept in `root` are not tried again.
 
     Raises `NoEnvironment`, `LookupError` for a server that the environment has not, and what `conform` raises.
     """
     for requirements in (pair.buggy_requirements, pair.good_requirements):
-        name = hashlib.sha256(f"{pair.argument} {requirements} {fingerprint()}".encode()).hexdigest()[:12]
-        kept = root / "results" / f"{name}.json"
-        if kept.exists() and not fresh:
+        kept = _kept(pair, requirements, root)
+        if kept.exists():
             yield load_report(kept.read_text(encoding="utf-8")).results[0]
             continue
         server = servers.find(pair.argument, environment(requirements, root / "environments"))[0]

@@ -66,12 +66,8 @@ class Server:
 
     def can(self, option: str) -> bool:
         """Whether the release that is installed has an option."""
-        return option in self.options and self.options[option][0] in usage(self.program, self.module)
-
-    @property
-    def module(self) -> tuple[str, ...]:
-        """The arguments of a program that is an interpreter: which module it runs."""
-        return self.command[1:3] if self.command[1] == "-m" else ()
+        module = self.command[1:3] if self.command[1] == "-m" else ()
+        return option in self.options and self.options[option][0] in usage(self.program, module)
 
     def line(self, port: int, options: Mapping[str, Any]) -> list[str]:
         """The command line for a port and these options."""
@@ -84,9 +80,10 @@ class Server:
 
     def lay(self, folder: Path, options: Mapping[str, Any]) -> None:
         """Writes the files that these options name into the folder in which it is started."""
-        for name, value in options.items():
-            if name in self.files:
-                (folder / self._said(name, value)[-1]).write_text(self.files[name].format(value), encoding="utf-8")
+        for name in options.keys() & self.files.keys():
+            file = folder / self._said(name, options[name])[-1]
+            if not file.exists():  # a process that was started before may be reading it
+                file.write_text(self.files[name].format(options[name]), encoding="utf-8")
 
     def _said(self, name: str, value: Any) -> list[str]:
         values = value if isinstance(value, tuple) else (value,)
@@ -203,9 +200,9 @@ def _wanting(server: Server) -> str:
     if program != "python" and not (server.bin / program).exists():
         return f"{program} is not installed: pip install {program}"
     there = versions(server.bin, server.distributions)
-    for distribution in server.distributions:
-        if there is not None and distribution not in there:
-            return f"{distribution} is not installed: pip install {distribution}"
+    lacking = [] if there is None else [name for name in server.distributions if name not in there]
+    if lacking:
+        return f"{lacking[0]} is not installed: pip install {lacking[0]}"
     if server.name.startswith("uvicorn "):
         ws = server.command[server.command.index("--ws") + 1]
         if not re.search(rf"\b{ws}\b(?!-)", usage(server.program)):
@@ -214,9 +211,7 @@ def _wanting(server: Server) -> str:
 
 
 def custom(command: str) -> Server:
-    """A server by its command line. Raises `ValueError` if that lacks `{app}` or `{port}`, or cannot be read, and
-    `LookupError` if there is no such program.
-    """
+    """A server by its command line. Raises `ValueError` if it cannot be read, `LookupError` without its program."""
     words = tuple(shlex.split(command))
     for place in ("{app}", "{port}"):
         if place not in command:
@@ -375,16 +370,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 _GUARD = """
-import os, signal, sys
+import contextlib, os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 groups = set()
 for line in sys.stdin:
     (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
 for group in groups:
-    try:
+    with contextlib.suppress(OSError):
         os.killpg(group, signal.SIGKILL)
-    except OSError:
-        pass
 """
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from wslifecycle.conformance.kit import servers
 from wslifecycle.conformance.kit.environments import NoEnvironment
-from wslifecycle.conformance.kit.pairs import Judgement, Outcome, Pair, judge, load_pairs, measured, packaged
+from wslifecycle.conformance.kit.pairs import Judgement, Outcome, Pair, forget, judge, load_pairs, measured, packaged
 from wslifecycle.conformance.kit.results import Result
 
 
@@ -52,11 +53,16 @@ def pairs_command(
     if unknown:
         raise click.UsageError(f"There is no pair {', '.join(sorted(unknown))}.")
     chosen = [pair for pair in every if not only or pair.name in only]
+    if fresh:
+        forget(chosen, root)
     found = []
     err = Console(stderr=True)
     for number, pair in enumerate(chosen, 1):
-        with err.status(f"{number}/{len(chosen)} {pair.name}: {pair.argument} {pair.buggy} and {pair.good}"):
-            found.append(_judged(pair, root, fresh=fresh))
+        where = f"{number}/{len(chosen)} {pair.name}: {pair.argument} {pair.buggy} and {pair.good}"
+        with err.status(where) as status:
+            found.append(
+                _judged(pair, root, lambda text, where=where, status=status: status.update(f"{where}: {text}"))  # type: ignore[misc]
+            )
         if not as_json:
             click.echo(found[-1].text())
     counts = Counter(one.outcome for one in found)
@@ -72,14 +78,15 @@ def pairs_command(
     ctx.exit(0 if counts[Outcome.FOUND] == len(found) else 1)
 
 
-def _judged(pair: Pair, root: Path, *, fresh: bool) -> Judgement:
+def _judged(pair: Pair, root: Path, tell: Callable[[str], None]) -> Judgement:
+    """Tries both releases, and tells how far that is."""
     from wslifecycle.conformance.kit.run import KitError, conform
 
     def tried(server: servers.Server) -> Result:
-        return conform(server)
+        return conform(server, progress=lambda done, of: tell(f"{done} of {of}"))
 
     try:
-        buggy, good = measured(pair, root, tried, fresh=fresh)
+        buggy, good = measured(pair, root, tried)
     except (KitError, NoEnvironment, LookupError) as error:
         return Judgement(pair, Outcome.ERROR, error=str(error.args[0])[:600])
     return judge(pair, buggy, good)
