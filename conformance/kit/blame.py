@@ -168,7 +168,9 @@ def _of_the_message(
     if due.what["type"] != "websocket.disconnect":
         return "R26"
     code = due.what.get("code")
-    if seen is not None and seen.what.get("code") == code:
+    if seen is not None and "code" not in seen.what:
+        return "R30"  # which is required
+    if seen is not None and seen.what["code"] == code:
         return "R31"
     for choice, answer in telling(answers, terms, script):
         other = play(machine_of({**answers, choice: answer}), terms, script)
