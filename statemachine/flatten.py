@@ -8,6 +8,7 @@ variables assigned twice, ambiguous gifts; then traps, unreachable and indisting
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,6 +121,14 @@ class Flat:
         if (choice, key) not in self._values:
             self._values[choice, key] = self.resolve(Ref(choice, key))
         return self._values[choice, key]
+
+    def answering(self, answers: Mapping[str, str]) -> Flat:
+        """The same product with other answers to choices that are about values only."""
+        made = copy.copy(self)
+        made.choices = MappingProxyType({**self.choices, **answers})
+        made._values = {}
+        made.__dict__.pop("findings", None)
+        return made
 
     def _resolve_fields(self, fields: Fields) -> Fields:
         return tuple((key, self.resolve(value)) for key, value in fields)

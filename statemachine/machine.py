@@ -18,6 +18,7 @@ from transitions.core import Condition
 
 from wslifecycle.statemachine.dialect import Dialect, version_of
 from wslifecycle.statemachine.flatten import Answer, Flat, compile_profile, name_of
+from wslifecycle.statemachine.mentions import of_values
 from wslifecycle.statemachine.model import Actor, Kind, Spec
 
 HINT = "The machine is sealed because all connections share it. Change spec/lifecycle.yaml instead."
@@ -179,6 +180,18 @@ class Lifecycle(_Part, transitions.Machine):
         if spec_version not in self._dialects:
             self._dialects[spec_version] = Dialect(self.flat, version_of(spec_version))
         return self._dialects[spec_version]
+
+    def answering(self, answers: Mapping[str, str]) -> Lifecycle:
+        """The machine of other answers to choices that are about values only, made in no time: all else is shared.
+
+        Raises `ValueError` for a choice that rows, states or timers mention: this takes another machine (`build`).
+        """
+        others = sorted(answers.keys() - of_values(self.spec))
+        if others:
+            raise ValueError(f"Another answer to {', '.join(others)} makes another machine. Build it.")
+        made = object.__new__(Lifecycle)
+        made.__dict__.update(self.__dict__, flat=self.flat.answering(answers), _dialects={})
+        return made
 
     def seal(self) -> Lifecycle:
         """Makes the machine and its parts immutable: changing anything raises `TypeError` and says what to do."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wslifecycle.conformance.kit.blame import blame
 from wslifecycle.conformance.kit.cases import BEYOND, cases, start, touches
 from wslifecycle.conformance.kit.compare import differences
 from wslifecycle.conformance.kit.confirm import verdict_of
-from wslifecycle.conformance.kit.oracle import explain, machine_of, of_values
+from wslifecycle.conformance.kit.oracle import explain
+from wslifecycle.conformance.kit.plays import OF_VALUES, SPEC, machine_of, played
 from wslifecycle.conformance.kit.results import Verdict
 from wslifecycle.conformance.kit.script import Entry, Log, Step, Terms, delays, play
 from wslifecycle.conformance.scenarios import load_scenarios
 from wslifecycle.statemachine.cover import reachable
+from wslifecycle.statemachine.findings import SpecError
 
 TERMS = Terms("2.5", ("websocket.http.response",))
 ASKS = Step("app asks")
@@ -166,5 +170,29 @@ def test_touches_names_rules_and_states() -> None:
 
 
 def test_choices_of_values_are_those_that_no_machine_tells_apart() -> None:
-    assert {"C20", "C21", "C38"} <= of_values()
-    assert not {"C2", "C10", "C50"} & of_values()
+    assert {"C20", "C21", "C38"} <= OF_VALUES
+    assert not {"C2", "C10", "C50"} & OF_VALUES
+
+
+_OTHERS = [(number, answer) for number, choice in SPEC.choices.items() for answer in sorted(choice.answers)]
+_PROFILES = st.lists(st.sampled_from(_OTHERS), max_size=6).map(dict)
+_CASES = {terms: cases(terms) for terms in (TERMS, Terms("2.1"))}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_play_that_is_kept_is_what_the_machine_says(data: st.DataObject) -> None:
+    terms = data.draw(st.sampled_from(sorted(_CASES, key=str)))
+    script = data.draw(st.sampled_from(_CASES[terms])).steps
+    played({}, terms, script)
+    for profile in data.draw(st.lists(_PROFILES, min_size=1, max_size=4)):
+        try:
+            machine = machine_of(profile)
+        except SpecError:
+            continue  # the answers do not go together
+        kept, made = played(profile, terms, script), play(machine, terms, script)
+        assert not differences(kept, made)
+        assert kept.states == made.states
+        assert [(answer.event, answer.refusal, answer.target) for answer in kept.taken] == [
+            (answer.event, answer.refusal, answer.target) for answer in made.taken
+        ]

@@ -481,3 +481,16 @@ def _standing(state: str) -> Model:
     model = Model()
     model.state = state
     return model
+
+
+def test_another_answer_about_a_value_shares_the_machine() -> None:
+    usual = lifecycle()
+    other = usual.answering({"C39": "shape_first"})
+    assert other.events is usual.events
+    assert (usual.flat.value("C39", "shape_first"), other.flat.value("C39", "shape_first")) == (False, True)
+    assert other.flat.answers == build(usual.spec, {**usual.spec.reference, "C39": "shape_first"}, "x").flat.answers
+
+
+def test_another_answer_about_what_happens_needs_another_machine() -> None:
+    with pytest.raises(ValueError, match="C2 makes another machine"):
+        lifecycle().answering({"C2": "stays_open", "C39": "shape_first"})

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wslifecycle.conformance.kit.compare import Difference, differences, is_illegal
-from wslifecycle.conformance.kit.oracle import machine_of, telling
-from wslifecycle.conformance.kit.script import FRAMES, Entry, Log, Player, Step, Terms, play
+from wslifecycle.conformance.kit.oracle import telling
+from wslifecycle.conformance.kit.plays import machine_of, played
+from wslifecycle.conformance.kit.script import FRAMES, Entry, Log, Player, Step, Terms
 from wslifecycle.conformance.orders.watched import EVENTS, event_of
 from wslifecycle.statemachine.flatten import Answer
 
@@ -31,8 +32,7 @@ class Blame:
 
 def blame(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen: Log) -> Blame:
     """What is wrong with what no answer explains: the earliest difference from what is believed, if nothing is late."""
-    machine = machine_of(answers)
-    due = play(machine, terms, script)
+    due = played(answers, terms, script)
     first = differences(due, seen)[0]
     step = script[first.step] if first.step < len(script) else None
     state = due.states[min(first.step, len(due.states) - 1)]
@@ -104,13 +104,13 @@ def _rule(
 
 def _refused_before(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], step: int) -> bool:
     """Whether the app has sent something before, or just now, that had to be refused as a violation."""
-    sends = play(machine_of(answers), terms, script).sends
+    sends = played(answers, terms, script).sends
     return any(number <= step and (entry.what or {}).get("raised") == "violation" for number, entry in sends.items())
 
 
 def _early(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], last: int) -> bool:
     """Whether the peer has sent something before the answer, up to this step."""
-    states = play(machine_of(answers), terms, script).states
+    states = played(answers, terms, script).states
     acts = list(zip(script, states, strict=False))[: last + 1]
     return any(step.stimulus in (*FRAMES, "peer floods") and state.startswith(_BEFORE) for step, state in acts)
 
@@ -173,7 +173,7 @@ def _of_the_message(
     if seen is not None and seen.what["code"] == code:
         return "R31"
     for choice, answer in telling(answers, terms, script):
-        other = play(machine_of({**answers, choice: answer}), terms, script)
+        other = played({**answers, choice: answer}, terms, script)
         codes = [entry.what.get("code") for entry in other.received if entry.what.get("type") == due.what["type"]]
         if codes and codes[0] != code:
             return choice

@@ -20,7 +20,8 @@ from itertools import pairwise
 from typing import Any
 
 from wslifecycle.conformance.kit.agent import Code, Text
-from wslifecycle.conformance.kit.oracle import machine_of, rules_of
+from wslifecycle.conformance.kit.oracle import rules_of
+from wslifecycle.conformance.kit.plays import machine_of
 from wslifecycle.conformance.kit.script import Step, Terms, play
 from wslifecycle.conformance.scenarios import VIOLATIONS, load_scenarios
 from wslifecycle.conformance.wired import Wired, wire

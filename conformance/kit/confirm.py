@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from wslifecycle.conformance.kit.oracle import SINCE, SPEC
+from wslifecycle.conformance.kit.oracle import SINCE
+from wslifecycle.conformance.kit.plays import SPEC
 from wslifecycle.conformance.kit.results import Deviation, Verdict
 from wslifecycle.conformance.kit.trial import Outcome, Suspicion
 from wslifecycle.statemachine.model import Level
@@ -30,6 +31,11 @@ def verdict_of(rule: str, version: str) -> Verdict:
     return Verdict.CHOICE if found is None else _LEVELS.get(found.level, Verdict.CHOICE)
 
 
+def is_heavy(suspicion: Suspicion, version: str) -> bool:
+    """Whether something suspicious is more than a choice."""
+    return (suspicion.verdict or verdict_of(suspicion.blame.rule, version)) is not Verdict.CHOICE
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """What is to be looked at once: the names of the cases that show it, the shortest first. `version`: advertised.
@@ -43,14 +49,15 @@ class Group:
     answer: str = ""
     suspicious: bool = True
     """Whether something was seen, and not only that the server was hurt beside it."""
+    heavy: bool = False
+    """Whether it seemed to be more than a choice."""
 
     def wanted(self, runs: Sequence[Outcome], repeat: int) -> int:
         """How many runs it takes after these. A mere choice is believed at once."""
+        if not runs:
+            return max(AGAIN, repeat) if self.heavy else 1
         shown = [suspicion for run in runs for suspicion in run.suspicions]
-        heavy = self.choice or any(
-            (s.verdict or verdict_of(s.blame.rule, self.version)) is not Verdict.CHOICE for s in shown
-        )
-        if heavy:
+        if self.choice or any(is_heavy(suspicion, self.version) for suspicion in shown):
             return max(AGAIN, repeat)
         return repeat if shown or not self.suspicious else 2
 
@@ -122,6 +129,7 @@ def grouped(suspects: Sequence[Outcome], version: str) -> list[Group]:
             [outcome.case.name for outcome in sorted(found, key=lambda outcome: len(outcome.case.steps))],
             version,
             suspicious=bool(found[0].suspicions),
+            heavy=any(is_heavy(suspicion, version) for suspicion in found[0].suspicions),
         )
         for found in groups.values()
     ]

@@ -176,6 +176,7 @@ class Conversation:
         except TimeoutError:
             raise Unreached("the server does not take the connection") from None
         self._line("peer", "> GET with Upgrade: websocket")
+        self._note()  # what it has seen while it was being made
         self._channel = await self._driver.channel(token, seconds)
         if self._channel is None:
             raise Unreached("the app was not called for the handshake")
@@ -251,7 +252,8 @@ class Conversation:
 
     def _note(self) -> None:
         """The client has seen something."""
-        assert self.client is not None
+        if self.client is None:
+            return
         for entry in self.client.seen[self._shown :]:
             self.log.peer.append(Entry(self.step, entry))
             self._line("peer", f"< {_brief(entry)}")

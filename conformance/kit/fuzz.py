@@ -36,7 +36,7 @@ from wslifecycle.conformance.kit.cases import BREAKS, Case
 from wslifecycle.conformance.kit.cases import step as stimulus
 from wslifecycle.conformance.kit.confirm import verdict_of
 from wslifecycle.conformance.kit.driver import Conversation, Driver, Unreached
-from wslifecycle.conformance.kit.oracle import of_values
+from wslifecycle.conformance.kit.plays import OF_VALUES
 from wslifecycle.conformance.kit.results import Line, Verdict
 from wslifecycle.conformance.kit.script import Step, Terms
 from wslifecycle.conformance.kit.trial import BRISK, CALM, REACH, Holding, Outcome, Pace, Suspicion, hold
@@ -179,7 +179,7 @@ class Fuzz(RuleBasedStateMachine):
         self.live.conversations += 1
         self.talk = Conversation(self.live.driver, self.live.process().port)
         self.outcome = Outcome(Case("fuzz", ()))
-        believed = {choice: answer for choice, answer in self.live.believed.items() if choice not in of_values()}
+        believed = {choice: answer for choice, answer in self.live.believed.items() if choice not in OF_VALUES}
         self.holding = Holding(self.talk, self.live.terms, believed, self.pace, self.outcome)
         try:
             self.live.runner.run(self.talk.begin(REACH))

@@ -7,21 +7,10 @@ server already. What no answer explains is a deviation: `nearest` says which mac
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
 
 from wslifecycle.conformance.kit.compare import agreement, differences
-from wslifecycle.conformance.kit.script import Log, Step, Terms, delays, play
-from wslifecycle.statemachine.machine import Lifecycle, build, lifecycle
-
-SPEC = lifecycle().spec
-REFERENCE = SPEC.reference
-"""The reference's answers."""
-
-
-@lru_cache(maxsize=400)  # each takes a megabyte
-def _built(others: frozenset[tuple[str, str]]) -> Lifecycle:
-    return build(SPEC, {**REFERENCE, **dict(others)}, "measured") if others else lifecycle()
-
+from wslifecycle.conformance.kit.plays import REFERENCE, SPEC, played
+from wslifecycle.conformance.kit.script import Log, Step, Terms, delays
 
 SINCE: Mapping[str, str] = {
     key.rule: key.since for message in SPEC.messages.values() for key in message.keys.values() if key.since is not None
@@ -29,38 +18,26 @@ SINCE: Mapping[str, str] = {
 """The spec version that brought a key, by the rule of the key."""
 
 
-def machine_of(answers: Mapping[str, str]) -> Lifecycle:
-    """The machine of a profile. `answers` may be less than all: the others are the reference's."""
-    return _built(frozenset(answers.items() - REFERENCE.items()))
-
-
-_TELLING: dict[str, list[tuple[str, str]]] = {}
-"""What `_telling` has found, by what it was asked."""
-
-
 def telling(answers: Mapping[str, str], terms: Terms, script: Sequence[Step]) -> list[tuple[str, str]]:
     """The answers other than these that make a difference to a script, each alone."""
-    asked = repr((sorted(answers.items() - REFERENCE.items()), terms, script))
-    if asked not in _TELLING:
-        usual = play(machine_of(answers), terms, script)
-        _TELLING[asked] = [
-            (number, answer)
-            for number, choice in SPEC.choices.items()
-            for answer in choice.answers
-            if answer != answers.get(number, choice.reference)
-            and _tells(usual, play(machine_of({**answers, number: answer}), terms, script))
-        ]
-    return _TELLING[asked]
+    usual = played(answers, terms, script)
+    return [
+        (number, answer)
+        for number, choice in SPEC.choices.items()
+        for answer in choice.answers
+        if answer != answers.get(number, choice.reference)
+        and _tells(usual, played({**answers, number: answer}, terms, script))
+    ]
 
 
 def _tells(usual: Log, other: Log) -> bool:
-    return bool(differences(usual, other)) or other.states != usual.states
+    return other is not usual and (bool(differences(usual, other)) or other.states != usual.states)
 
 
 def fits(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen: Log) -> dict[int, int] | None:
     """The delays with which a profile explains what was seen; None: it does not."""
-    machine = machine_of(answers)
-    return next((late for late in delays(script) if not differences(play(machine, terms, script, late), seen)), None)
+    ways = delays(script)
+    return next((late for late in ways if not differences(played(answers, terms, script, late), seen)), None)
 
 
 def explain(
@@ -81,7 +58,7 @@ def nearest(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], se
     """The one answer beside those that are believed with which most of what was seen is as it has to be, if any is."""
 
     def right(change: Mapping[str, str]) -> int:
-        return agreement(play(machine_of({**answers, **change}), terms, script), seen)
+        return agreement(played({**answers, **change}, terms, script), seen)
 
     ones = [change for change in _changes(answers, terms, script) if len(change) < 2]
     return max(ones, key=right)  # the first of them, which is no change, where none is better
@@ -117,14 +94,3 @@ def rules_of(script: Sequence[Step], due: Log) -> frozenset[str]:
         if name in message
     }
     return frozenset(keys | {answer.rule for answer in due.taken} | {step.rule for step in script if step.rule})
-
-
-@cache
-def of_values() -> frozenset[str]:
-    """The choices that are about values in messages: all their answers make one and the same machine."""
-    usual = lifecycle().flat.answers
-    return frozenset(
-        number
-        for number, choice in SPEC.choices.items()
-        if all(machine_of({number: answer}).flat.answers == usual for answer in choice.answers)
-    )

@@ -28,17 +28,17 @@ from wslifecycle.conformance.kit.cases import cases as derived
 from wslifecycle.conformance.kit.compare import differences
 from wslifecycle.conformance.kit.confirm import MOST_NAMED, Group, grouped
 from wslifecycle.conformance.kit.driver import Conversation, Driver, Unreached
-from wslifecycle.conformance.kit.oracle import REFERENCE, SPEC, machine_of, of_values
+from wslifecycle.conformance.kit.plays import OF_VALUES, REFERENCE, SPEC, machine_of, played
 from wslifecycle.conformance.kit.probes import PROBES, Probe, Stage
 from wslifecycle.conformance.kit.results import Deviation, Line, Result, Verdict
-from wslifecycle.conformance.kit.script import Terms, play
+from wslifecycle.conformance.kit.script import Terms
 from wslifecycle.conformance.kit.trial import BRISK, CALM, REACH, Outcome, Pace, Suspicion, hold
 from wslifecycle.conformance.peer import MAX_SIZE
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with how many cases were held, and how many there are so far."""
 
-BESIDE = 24
+BESIDE = 48
 """So many cases run beside each other."""
 
 LANES = 16
@@ -247,7 +247,7 @@ class Run:
 
     def _believed(self) -> dict[str, str]:
         """The answers that were seen most often so far. One about a value may be another one for the next value."""
-        return {choice: answer for choice, answer in self._most().items() if choice not in of_values()}
+        return {choice: answer for choice, answer in self._most().items() if choice not in OF_VALUES}
 
     def _most(self) -> dict[str, str]:
         return {choice: seen.most_common(1)[0][0] for choice, seen in self._answers.items()}
@@ -318,6 +318,7 @@ class Run:
             )
             if answer in SPEC.choices[choice].breaks and ended:  # before the end nothing need have been told
                 groups.append(Group([outcome.case.name for outcome in ended], self._terms.spec_version, choice, answer))
+        groups.sort(key=lambda group: isinstance(self._every[group.cases[0]], Case))  # probes take longest
         self._of += len(groups)
         confirmed: dict[tuple[str, ...], Deviation] = {}
         await asyncio.gather(*(self._lane(groups, confirmed) for _ in range(LANES)))
@@ -330,10 +331,12 @@ class Run:
                 group = groups.pop(0)
                 one = self._every[group.cases[0]]
                 pace = CALM if group.suspicious else self._pace
-                runs = [await self._alone(keeper, one, group.choice, pace)]
+                runs: list[Outcome] = []
                 if isinstance(one, Probe):  # each in a process of its own, which takes its time
-                    more = range(group.wanted(runs, self._repeat) - 1)
-                    runs += await asyncio.gather(*(self._alone(keeper, one, group.choice) for _ in more))
+                    held = (self._alone(keeper, one, group.choice) for _ in range(group.wanted([], self._repeat)))
+                    runs += await asyncio.gather(*held)
+                else:
+                    runs.append(await self._alone(keeper, one, group.choice, pace))
                 while len(runs) < group.wanted(runs, self._repeat):
                     runs.append(await self._alone(keeper, one, group.choice))
                 self._step()
@@ -392,10 +395,11 @@ class Run:
         shown = {outcome.case.name for outcome in self._shown[choice, answer]}
         if len(shown) >= FEW or answer == REFERENCE[choice]:
             return False
-        usual, other, against = machine_of({}), machine_of({choice: answer}), 0
+        against = 0
         for one in self._every.values():
             if isinstance(one, Case) and one.name in self._sound and one.name not in shown:
-                against += bool(differences(play(usual, self._terms, one.steps), play(other, self._terms, one.steps)))
+                usual, other = (played(answers, self._terms, one.steps) for answers in ({}, {choice: answer}))
+                against += bool(differences(usual, other))
         return against > len(shown)
 
 

@@ -14,9 +14,10 @@ from wslifecycle.conformance.kit.blame import Blame, blame
 from wslifecycle.conformance.kit.cases import Case
 from wslifecycle.conformance.kit.compare import differences
 from wslifecycle.conformance.kit.driver import PENDING, Conversation, Driver, Unreached, frames
-from wslifecycle.conformance.kit.oracle import REFERENCE, explain, machine_of, nearest, rules_of
+from wslifecycle.conformance.kit.oracle import explain, nearest, rules_of
+from wslifecycle.conformance.kit.plays import REFERENCE, played
 from wslifecycle.conformance.kit.results import Line, Verdict
-from wslifecycle.conformance.kit.script import FRAMES, Entry, Log, Step, Terms, play
+from wslifecycle.conformance.kit.script import FRAMES, Entry, Log, Step, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +155,14 @@ class Holding:
 
     def _tell(self, script: Sequence[Step]) -> None:
         """Tells which rules were tried, and which of the answers that are believed were needed."""
-        due = play(machine_of(self._answers), self._terms, script, self._late)
+        due = played(self._answers, self._terms, script, self._late)
         self._outcome.ended = due.states[-1].startswith("closed/")
         self._outcome.rules |= rules_of(script, due)
         self._outcome.answers |= self._changed
         for choice, answer in self._answers.items():
             if answer != REFERENCE[choice]:
                 usual = {**self._answers, choice: REFERENCE[choice]}
-                if differences(play(machine_of(usual), self._terms, script, self._late), due):
+                if differences(played(usual, self._terms, script, self._late), due):
                     self._outcome.answers[choice] = answer
 
     def _do(self, number: int, end: int) -> None:
@@ -182,7 +183,7 @@ class Holding:
     async def _judge(self, script: Sequence[Step], quiet: float) -> bool:
         """Waits for what is due, and holds what was seen against it. False: the case is over."""
         talk = self._talk
-        due = play(machine_of(self._answers), self._terms, script, self._late)
+        due = played(self._answers, self._terms, script, self._late)
         await talk.until(lambda: talk.has(due), self._pace.patience)
         await talk.quiet(quiet)
         seen = self._seen(due)
@@ -200,7 +201,7 @@ class Holding:
             change = nearest(self._answers, self._terms, script, seen)
             self._answers |= change
             self._changed |= change
-            due = play(machine_of(self._answers), self._terms, script)
+            due = played(self._answers, self._terms, script)
         what = blame(self._answers, self._terms, script, seen)
         self._outcome.rules.add(what.rule)
         lines = [*talk.lines[:-1], replace(talk.lines[-1], wrong=True)]
