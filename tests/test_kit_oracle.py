@@ -196,3 +196,16 @@ def test_a_play_that_is_kept_is_what_the_machine_says(data: st.DataObject) -> No
         assert [(answer.event, answer.refusal, answer.target) for answer in kept.taken] == [
             (answer.event, answer.refusal, answer.target) for answer in made.taken
         ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "answer", "name"),
+    [
+        ("C14", "refused", "race:handshake:peer_message|app_accept"),
+        ("C20", "sent", "value:websocket.close:code=999"),
+        ("C28", "ignored", "value:websocket.unknown"),
+    ],
+)
+def test_a_play_that_is_kept_is_none_of_another_answer_about_a_value(choice: str, answer: str, name: str) -> None:
+    script = next(case.steps for case in _CASES[TERMS] if case.name == name)
+    assert differences(played({}, TERMS, script), played({choice: answer}, TERMS, script))
