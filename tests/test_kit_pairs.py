@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from click.testing import Result as Ran
 
-from tests.reports import deviation, result
+from tests.reports import choice, deviation, result
 from wslifecycle.__main__ import main
 from wslifecycle.conformance.kit import pairs, run, servers
 from wslifecycle.conformance.kit.environments import NoEnvironment
@@ -190,3 +190,13 @@ def test_fingerprint_is_of_what_decides(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert now() in seen
     finally:
         pairs.fingerprint.cache_clear()
+
+
+def test_an_answer_about_values_may_differ_from_one_value_to_the_next(
+    tried: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers, reason = "value:websocket.accept:headers=None", "value:websocket.close:reason=None"
+    monkeypatch.setitem(SHOWS, "granian==5", (choice("C22", "raises", case=headers, cases=(reason,)),))
+    monkeypatch.setitem(SHOWS, "granian==6", (choice("C22", "raises", case=headers),))
+    assert measure(tmp_path, row("X1", 5, 6, "C22")).exit_code == 0
+    assert measure(tmp_path, row("X2", 6, 5, "C22")).exit_code == 1  # what the good one does besides is no find

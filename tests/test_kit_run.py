@@ -62,6 +62,8 @@ def test_planted_fault_is_found_by_a_case_that_knows_nothing_of_it(fault: str, m
     assert found.times == found.of == 3
     assert found.case in sane
     assert any(line.wrong for line in found.trace)
+    if verdict in (Verdict.DIED, Verdict.HUNG):
+        assert (found.event, found.state) == ("app_close", "handshake/connect_due/running")
     assert shlex.split(found.repeat)[-1] == found.case
     assert conform(OWN, only=sane).passed  # and it is the fault that is found
 

@@ -41,7 +41,7 @@ def blame(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], seen
     if words[0] == words[1]:
         words[1] += f", with another {'reason' if rule in ('R31', 'R39') else 'content'}"
     where = first.due.state if first.due and first.due.state else state
-    return Blame(rule, first.step, where, _event(step), words[0], words[1], first.side)
+    return Blame(rule, first.step, where, event_in(step), words[0], words[1], first.side)
 
 
 def _rule(
@@ -96,7 +96,7 @@ def _rule(
             return _of_the_wire(due, seen, due.answer)
         case "peer":
             kind = next(iter(seen.what)) if seen else ""
-            if kind in ("head", "http") and _event(step) == "app_response_start":
+            if kind in ("head", "http") and event_in(step) == "app_response_start":
                 return "C50"  # it is not held until the first body
             return _UNASKED.get(kind, "R4")
     return "R28"
@@ -180,8 +180,8 @@ def _of_the_message(
     return "R30"
 
 
-def _event(step: Step | None) -> str:
-    """A step in the words of the spec."""
+def event_in(step: Step | None) -> str:
+    """What happens in a step, in the words of the spec; empty where there is none."""
     if step is None:
         return ""
     if step.stimulus == "app sends":

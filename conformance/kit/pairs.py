@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 from wslifecycle.conformance.kit import servers
 from wslifecycle.conformance.kit.environments import environment
+from wslifecycle.conformance.kit.plays import OF_VALUES
 from wslifecycle.conformance.kit.results import Deviation, Report, Result, Verdict, load_report
 
 Conform: TypeAlias = Callable[[servers.Server], Result]
@@ -119,8 +120,15 @@ def packaged() -> list[Pair]:
 
 def judge(pair: Pair, buggy: Result, good: Result) -> Judgement:
     """Holds the results of both releases against each other."""
-    fine = {_key(found) for found in good.deviations}
-    only = [found for found in buggy.deviations if _key(found) not in fine]
+    fine: dict[tuple[str, ...], set[str]] = {}
+    for found in good.deviations:
+        fine.setdefault(_key(found), set()).update((found.case, *found.cases))
+    only = [
+        found
+        for found in buggy.deviations
+        if _key(found) not in fine  # an answer about values may be another one for each of them
+        or (found.choice in OF_VALUES and {found.case, *found.cases} - fine[_key(found)])
+    ]
     asked = [found for found in only if not pair.numbers or pair.numbers & {found.rule, found.choice} or not found.rule]
     known = {_key(found) for found in buggy.deviations}
     alarms = [f for f in good.deviations if f.verdict is not Verdict.CHOICE and _key(f) not in known]

@@ -41,12 +41,15 @@ def page(report: Report) -> str:
         lines.append(f"| {result.server} | {result.version} | {result.spec_version} | {numbers} |")
     for result in report.results:
         found = [one for one in heaviest_first(result.deviations) if one.verdict is not Verdict.CHOICE]
+        lost: set[str] = set()
         lines += ["", f"## {result.server}", ""]
         if not found:
             lines.append("Nothing but choices was seen.")
         for one in found:
             if one.verdict in (Verdict.DIED, Verdict.HUNG):
-                lines.append(f"- **{one.verdict}**: {one.seen} ({one.times} of {one.of} runs)")
+                if one.seen not in lost:  # how it is done is nobody's business
+                    lines.append(f"- **{one.verdict}**: {one.seen} ({one.times} of {one.of} runs)")
+                    lost.add(one.seen)
                 continue
             where = f"`{one.event}` in `{one.state}`: " if one.state else ""
             says = f"{one.rule} {one.verdict}, {about(one.rule).place}" if one.rule else str(one.verdict)

@@ -77,6 +77,11 @@ class Deviation:
     """The other cases that show it."""
 
     @property
+    def share(self) -> float:
+        """In which part of the runs it was seen, 0 to 1."""
+        return self.times / self.of
+
+    @property
     def key(self) -> str:
         """What makes it the same deviation in another run: rule, state, event and what was seen, without any data."""
         return f"{self.rule or self.verdict}: {self.event or 'end'} in {self.state or 'any state'}: {self.seen}"

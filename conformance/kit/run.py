@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from wslifecycle.conformance.kit import agent, servers
-from wslifecycle.conformance.kit.blame import Blame
+from wslifecycle.conformance.kit.blame import Blame, event_in
 from wslifecycle.conformance.kit.cases import Case, touches
 from wslifecycle.conformance.kit.cases import cases as derived
 from wslifecycle.conformance.kit.compare import differences
@@ -287,6 +287,10 @@ class Run:
                 return await self._watched(process, one, forget, pace)
         outcome = await self._watched(await keeper.process(), one, forget, pace)
         keeper.hurt |= outcome.hurt
+        if outcome.hurt and keeper.used:  # what was held before may have a part in it
+            again = await self._watched(await keeper.process(), one, forget, pace)
+            keeper.hurt |= again.hurt
+            return again if again.hurt else outcome
         return outcome
 
     async def _watched(self, process: servers.Running, one: Tried, forget: str, pace: Pace) -> Outcome:
@@ -300,14 +304,27 @@ class Run:
         crashed = crash(outcome.log)
         outcome.hurt = not healthy or bool(outcome.unreached)
         if not process.alive:
-            _fault(outcome, Verdict.DIED, "the process died", f"the process has ended with status {process.returncode}")
+            self._fault(
+                outcome, Verdict.DIED, "the process died", f"the process has ended with status {process.returncode}"
+            )
         elif not healthy:
-            _fault(outcome, Verdict.HUNG, "nobody is served", f"a plain request is not answered in {HEALTH:g} s")
+            self._fault(outcome, Verdict.HUNG, "nobody is served", f"a plain request is not answered in {HEALTH:g} s")
         elif outcome.unreached:
-            _fault(outcome, Verdict.HUNG, "the app is not called", outcome.unreached)
+            self._fault(outcome, Verdict.HUNG, "the app is not called", outcome.unreached)
         elif crashed:
-            _fault(outcome, Verdict.CRASHED, f"{crashed.partition(':')[0]} in the log", f"logged {crashed}")
+            self._fault(outcome, Verdict.CRASHED, f"{crashed.partition(':')[0]} in the log", f"logged {crashed}")
         return outcome
+
+    def _fault(self, outcome: Outcome, verdict: Verdict, seen: str, text: str) -> None:
+        """The server itself is at fault, whatever the rules say. Where it is lost, it is told on what."""
+        steps, state, event = outcome.case.steps, "", ""
+        if steps and verdict is not Verdict.CRASHED:
+            last = min([suspicion.blame.step for suspicion in outcome.suspicions], default=len(steps) - 1)
+            last = min(last, len(steps) - 1)
+            state, event = played({}, self._terms, steps).states[last], event_in(steps[last])
+        lines = (*outcome.lines, Line("server", text, wrong=True))
+        what = Blame("", 0, state, event, "the server serves on", seen, "")
+        outcome.suspicions.append(Suspicion(what, lines, verdict))
 
     async def _confirmed(self, suspects: Sequence[Outcome]) -> list[Deviation]:
         """What of all that is suspicious is seen again when it is alone."""
@@ -341,7 +358,8 @@ class Run:
                     runs.append(await self._alone(keeper, one, group.choice))
                 self._step()
                 for key, deviation in group.confirmed(runs, self._repeat_command(one.name)):
-                    confirmed.setdefault(key, deviation)
+                    if key not in confirmed or deviation.share > confirmed[key].share:
+                        confirmed[key] = deviation
 
     def _repeat_command(self, case: str) -> str:
         elsewhere = "" if self._server.bin == servers.here() else f" --bin {shlex.quote(str(self._server.bin))}"
@@ -419,6 +437,8 @@ class _Keeper:
 
     def __init__(self, start: Callable[[], AbstractAsyncContextManager[servers.Running]]) -> None:
         self.hurt = False
+        self.used = False
+        """Whether something was held before in the process that was given last."""
         self._start = start
         self._stack = AsyncExitStack()
         self._process: servers.Running | None = None
@@ -428,7 +448,9 @@ class _Keeper:
         if self.hurt or self._process is None:
             await self._stack.aclose()
             self._process = await self._stack.enter_async_context(self._start())
-            self.hurt = False
+            self.hurt, self.used = False, False
+        else:
+            self.used = True
         return self._process
 
     async def __aenter__(self) -> _Keeper:
@@ -447,9 +469,3 @@ def crash(log: str) -> str:
         if "AppError: the app was told to raise" not in last:
             return last[:200] or "a traceback"
     return ""
-
-
-def _fault(outcome: Outcome, verdict: Verdict, seen: str, text: str) -> None:
-    """The server itself is at fault, whatever the rules say."""
-    lines = (*outcome.lines, Line("server", text, wrong=True))
-    outcome.suspicions.append(Suspicion(Blame("", 0, "", "", "the server serves on", seen, ""), lines, verdict))
