@@ -23,12 +23,22 @@ def planted(app: Any, fault: str) -> Any:
 
     async def faulty(scope: Any, receive: Any, send: Any) -> None:
         given: list[Any] = []
+        call = asyncio.current_task()
+        assert call is not None
+        read: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def reads() -> None:
+            message = {"type": ""}
+            while message["type"] != "websocket.disconnect":
+                message = await receive()
+                read.put_nowait(message)
+            call.cancel()
 
         async def receives() -> Any:
             if fault == "repeats" and len(given) == 1:
                 given.append(given[0])
                 return given[0]
-            given.append(await receive())
+            given.append(await (read.get() if fault == "cancels" else receive()))
             return given[-1]
 
         async def sends(message: Any) -> None:
@@ -49,7 +59,12 @@ def planted(app: Any, fault: str) -> Any:
                 await asyncio.sleep(SECONDS)
             await send(message)
 
-        await app(scope, receives if scope["type"] == "websocket" else receive, sends)
+        reading = asyncio.create_task(reads()) if fault == "cancels" and scope["type"] == "websocket" else None
+        try:
+            await app(scope, receives if scope["type"] == "websocket" else receive, sends)
+        finally:
+            if reading is not None:
+                reading.cancel()
 
     return faulty
 

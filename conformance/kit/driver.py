@@ -124,6 +124,10 @@ class Unreached(Exception):
     """The app was not called in time for a handshake that is sound."""
 
 
+CANCELLED = "is cancelled by the server"
+"""What a trace says of the app's call."""
+
+
 class Conversation:
     """One connection to a server, with both its ends. `log` has what was seen so far, `lines` the trace."""
 
@@ -132,6 +136,8 @@ class Conversation:
         self.scope: Mapping[str, Any] = {}
         self.app_ended = ""
         """`returned`, `raised` or `cancelled`; empty while the app's call runs."""
+        self.untold = False
+        """Whether the app was cancelled before it was told of the end of the connection."""
         self.client: Client | None = None
         self.log = Log()
         self.step = 0
@@ -268,7 +274,8 @@ class Conversation:
         elif "app" in said:
             self.app_ended = said["app"]
             if self.app_ended == "cancelled":
-                self._line("app", "is cancelled by the server")
+                self.untold = not any(entry.what.get("type") == "websocket.disconnect" for entry in self.log.received)
+                self._line("app", CANCELLED)
         elif call in self._asked:
             del self._asked[call]
             self.log.waiting -= 1

@@ -83,7 +83,8 @@ async def _conform(
     pace: Pace,
     progress: Progress | None,
 ) -> Result:
-    with tempfile.TemporaryDirectory(prefix="wslifecycle-") as folder:
+    # what a server has started may write into it until it is gone, too
+    with tempfile.TemporaryDirectory(prefix="wslifecycle-", ignore_cleanup_errors=True) as folder:
         shutil.copy(agent.__file__, Path(folder, "wslifecycle_agent.py"))
         async with Driver() as driver:
             run = Run(server, Path(folder), driver, repeat, pace, progress or (lambda done, of: None))

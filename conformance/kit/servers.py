@@ -347,7 +347,7 @@ def _free_port() -> int:
 
 def _start(words: list[str], folder: Path, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
-    settings = {**kept, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1", **env}
+    settings = {**kept, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **env}
     with log.open("wb") as output:
         process = subprocess.Popen(
             words,

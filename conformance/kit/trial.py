@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from wslifecycle.conformance.kit.blame import Blame, blame
+from wslifecycle.conformance.kit.blame import Blame, blame, event_in
 from wslifecycle.conformance.kit.cases import Case
 from wslifecycle.conformance.kit.compare import differences
-from wslifecycle.conformance.kit.driver import PENDING, Conversation, Driver, Unreached, frames
+from wslifecycle.conformance.kit.driver import CANCELLED, PENDING, Conversation, Driver, Unreached, frames
 from wslifecycle.conformance.kit.oracle import explain, nearest, rules_of
 from wslifecycle.conformance.kit.plays import REFERENCE, played
 from wslifecycle.conformance.kit.results import Line, Verdict
@@ -158,6 +158,19 @@ class Holding:
         due = played(self._answers, self._terms, script, self._late)
         self._outcome.ended = due.states[-1].startswith("closed/")
         self._outcome.rules |= rules_of(script, due)
+        state = due.states[-1]
+        if self._talk.untold and self._outcome.ended and not state.endswith("/done"):
+            what = Blame(
+                "R28",
+                len(script) - 1,
+                state,
+                event_in(script[-1]),
+                "receive() gives websocket.disconnect",
+                "the app is cancelled before it is told",
+                "receive",
+            )
+            lines = [replace(line, wrong=line.text == CANCELLED) for line in self._talk.lines]
+            self._outcome.suspicions.append(Suspicion(what, tuple(lines)))
         self._outcome.answers |= self._changed
         for choice, answer in self._answers.items():
             if answer != REFERENCE[choice]:

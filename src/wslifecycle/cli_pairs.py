@@ -87,6 +87,6 @@ def _judged(pair: Pair, root: Path, tell: Callable[[str], None]) -> Judgement:
 
     try:
         buggy, good = measured(pair, root, tried)
-    except (KitError, NoEnvironment, LookupError) as error:
-        return Judgement(pair, Outcome.ERROR, error=str(error.args[0])[:600])
+    except (KitError, NoEnvironment, LookupError, OSError) as error:
+        return Judgement(pair, Outcome.ERROR, error=(str(error) if isinstance(error, OSError) else error.args[0])[:600])
     return judge(pair, buggy, good)
