@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import UserDict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.processes import exists
-from wslifecycle.conformance.kit import profiles, run, servers
+from wslifecycle.conformance.kit import agent, probes, profiles, run, servers
 from wslifecycle.conformance.kit.cases import cases
 from wslifecycle.conformance.kit.fuzz import Wrong, fuzz, replay
 from wslifecycle.conformance.kit.results import Result, Verdict
@@ -198,3 +201,27 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_what_is_as_good_as_a_list_or_a_dict_is_told_as_one() -> None:
+    """Headers need only be iterable, and some servers give an object of a parser's."""
+
+    class Headers(Sequence[tuple[bytes, bytes]]):
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: Any) -> Any:
+            return [(b"host", b"here")][index]
+
+    scope = {"headers": Headers(), "state": UserDict(a={"b"}), "other": object}
+    told = agent.load(agent.dump(scope)[agent.LENGTH.size :])
+    assert told["headers"] == [[b"host", b"here"]]
+    assert told["state"] == {"a": ["b"]}
+    assert told["other"] == repr(object)
+
+
+@pytest.mark.parametrize("headers", [None, 3, "text", [b"x"], [[b"x-twice"]], [["x-twice", "1"]]])
+def test_headers_that_are_none_are_a_finding_and_no_end_of_the_kit(headers: Any) -> None:
+    seen = {"type": "websocket", "headers": headers, "asgi": "2", "extensions": [], "subprotocols": None}
+    wrong = {rule for rule, _, right, _ in probes._scope(seen, {}) if not right}
+    assert {"R6", "R14", "R17"} <= wrong

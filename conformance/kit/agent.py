@@ -17,7 +17,7 @@ import enum
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 LENGTH = struct.Struct("!I")
@@ -62,7 +62,9 @@ def dump(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return {f"!{type(value).__name__}": base64.b64encode(value).decode()}
-    if isinstance(value, (set, frozenset)):
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Collection):  # such as the headers of a scope, which need only be iterable
         return list(value)
     return repr(value)
 

@@ -125,13 +125,12 @@ async def http_scope(stage: Stage) -> dict[str, Any]:
 
 
 def _scope(seen: Mapping[str, Any], plain: Mapping[str, Any]) -> list[tuple[str, str, bool, str]]:
-    headers = [(bytes(name), bytes(value)) for name, value in seen.get("headers") or ()]
-    ours = [(name, value) for name, value in headers if name.lower().startswith(b"x-")]
+    ours = [pair for pair in _headers(seen) if pair[0].lower().startswith(b"x-")]
     path = str(seen.get("path"))
-    asgi = seen.get("asgi") or {}
+    asgi = seen.get("asgi")
     return [
         ("R3", "type", seen.get("type") == "websocket", "type is websocket"),
-        ("R6", "asgi", isinstance(asgi.get("version", "2.0"), str), "asgi has a version"),
+        ("R6", "asgi", isinstance(asgi, dict) and isinstance(asgi.get("version", "2.0"), str), "asgi has a version"),
         ("R8", "http_version", seen.get("http_version", "1.1") == "1.1", "http_version is that of the request"),
         ("R9", "scheme", seen.get("scheme", "ws") == "ws", "scheme is ws, or missing"),
         ("R10", "path", path.startswith("/") and "/some where/\u00e4/" in path, "path is decoded text"),
@@ -146,10 +145,20 @@ def _scope(seen: Mapping[str, Any], plain: Mapping[str, Any]) -> list[tuple[str,
         ),
         ("R15", "client", _address(seen.get("client")), "client is [host, port], or missing"),
         ("R16", "server", _address(seen.get("server")), "server is [host, port], or missing"),
-        ("R17", "subprotocols", list(seen.get("subprotocols", [])) == ["chat", "chat.v2"], "what was offered"),
+        ("R17", "subprotocols", _listed(seen.get("subprotocols")) == ["chat", "chat.v2"], "what was offered"),
         ("R18", "state", _alike(seen, plain, "state", None), "state is a copy of the lifespan's, as for HTTP"),
         ("R19", "extensions", _dicts(seen.get("extensions") or {}), "each extension is a dict"),
     ]
+
+
+def _headers(seen: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """The headers of a scope that are pairs of bytes, as they have to be."""
+    pairs = [pair for pair in _listed(seen.get("headers")) if isinstance(pair, list) and len(pair) == 2]
+    return [(name, value) for name, value in pairs if isinstance(name, bytes) and isinstance(value, bytes)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _raw(seen: Mapping[str, Any]) -> bool:

@@ -202,8 +202,9 @@ class Run:
             raise KitError(f"{self._server.name}: {error}.\n{process.log_since(0)[-2000:]}") from None
         finally:
             await talk.close()
-        version = str((talk.scope.get("asgi") or {}).get("spec_version", "2.0"))
-        self._terms = Terms(version, tuple(sorted(talk.scope.get("extensions") or ())))
+        asgi, extensions = (talk.scope.get(key) for key in ("asgi", "extensions"))
+        version = str(asgi.get("spec_version", "2.0")) if isinstance(asgi, dict) else "2.0"
+        self._terms = Terms(version, tuple(sorted(extensions)) if isinstance(extensions, dict) else ())
 
     # ---------------------------------------------------------------------------------------- beside each other
 
