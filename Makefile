@@ -82,7 +82,7 @@ conformance: $(READY) ## hold our runtime, in its three ways in, and the Uvicorn
 	$(BIN)/wslifecycle conformance wslifecycle --html build/conformance/own.html
 	$(BIN)/wslifecycle conformance uvicorn:websockets-sansio --html build/conformance/uvicorn.html || test $$? -eq 1
 
-profiles: $(SERVERS)/bin/granian ## measure the newest releases of all servers, and write spec/profiles (25 min)
+profiles: $(SERVERS)/bin/granian ## measure the newest releases of all servers, and write spec/profiles (8 min)
 	@mkdir -p build/conformance
 	$(BIN)/python -m wslifecycle.conformance.kit.releases $(SERVERS)/bin spec/profiles > build/conformance/all.json
 	$(BIN)/wslifecycle conformance --from build/conformance/all.json --html build/conformance/all.html || test $$? -eq 1

@@ -109,6 +109,13 @@ def test_a_tasks_calls_after_the_app_has_ended_bind_nobody() -> None:
     script = (ASKS, ACCEPTS, ASKS, RETURNS)
     seen = log([(0, CONNECT)], {1: None}, [(1, HANDSHAKE), (3, {"close": {"code": 1000, "reason": ""}})], 1)
     assert blame({}, TERMS, script, seen).rule == "R52"
+    stays = {"C2": "stays_open"}
+    script = (ASKS, ACCEPTS, RETURNS, Step("app sends", {"type": "websocket.send", "text": "late"}))
+    seen = log([(0, CONNECT)], {1: None, 3: None}, [(1, HANDSHAKE), (2, {"end": "eof"})], 0)
+    assert blame(stays, TERMS, script, seen).rule == "R52"
+    script = (*script[:2], script[3])
+    seen = log([(0, CONNECT)], {1: None, 2: None}, [(1, HANDSHAKE), (2, {"end": "eof"})], 0)
+    assert blame(stays, TERMS, script, seen).rule == "W13"  # while the app's call runs
     assert verdict_of("R52", "2.5") is Verdict.CHOICE
 
 

@@ -58,7 +58,7 @@ def _rule(
     if _early(answers, terms, script, first.step) and not _too_soon(seen, wire):
         return "C14"  # what becomes of one whose peer does not wait for the answer (RFC 6455 section 4.1)
     several = _most_waiting(script[: first.step + 1]) > 1
-    if app == "done" and first.side != "peer":
+    if app == "done" and (first.side != "peer" or _of_a_send(due)):
         return "R52"  # how long a task is served that outlives the app's call
     match first.side:
         case "send":
@@ -100,6 +100,11 @@ def _rule(
                 return "C50"  # it is not held until the first body
             return _UNASKED.get(kind, "R4")
     return "R28"
+
+
+def _of_a_send(due: Entry | None) -> bool:
+    """Whether the peer should have seen what the app has sent."""
+    return due is not None and due.answer is not None and due.answer.event in EVENTS.values()
 
 
 def _refused_before(answers: Mapping[str, str], terms: Terms, script: Sequence[Step], step: int) -> bool:
