@@ -223,5 +223,15 @@ def test_what_is_as_good_as_a_list_or_a_dict_is_told_as_one() -> None:
 @pytest.mark.parametrize("headers", [None, 3, "text", [b"x"], [[b"x-twice"]], [["x-twice", "1"]]])
 def test_headers_that_are_none_are_a_finding_and_no_end_of_the_kit(headers: Any) -> None:
     seen = {"type": "websocket", "headers": headers, "asgi": "2", "extensions": [], "subprotocols": None}
-    wrong = {rule for rule, _, right, _ in probes._scope(seen, {}) if not right}
+    wrong = {said[0] for said in probes._scope(seen, {}) if not said[2]}
     assert {"R6", "R14", "R17"} <= wrong
+
+
+def test_headers_should_keep_their_order_and_must_keep_duplicates() -> None:
+    def weight(*headers: tuple[bytes, bytes]) -> list[Any]:
+        seen = {"headers": [list(pair) for pair in headers]}
+        return [[*said[4:]] for said in probes._scope(seen, {}) if said[0] == "R14" and not said[2]]
+
+    assert weight((b"x-twice", b"1"), (b"x-other", b"2"), (b"x-twice", b"3")) == []
+    assert weight((b"x-twice", b"1"), (b"x-twice", b"3"), (b"x-other", b"2")) == [[Verdict.SHOULD]]
+    assert weight((b"x-twice", b"1, 3"), (b"x-other", b"2")) == [[], [Verdict.SHOULD]]
