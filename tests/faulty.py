@@ -17,6 +17,9 @@ from wslifecycle.runtime.server import start_server
 
 SECONDS = 60
 
+OPEN: set[Any] = set()
+"""The `send` of each conversation."""
+
 
 def planted(app: Any, fault: str) -> Any:
     """The app behind a fault."""
@@ -43,6 +46,9 @@ def planted(app: Any, fault: str) -> Any:
 
         async def sends(message: Any) -> None:
             closes = message["type"] == "websocket.close"
+            if closes and fault == "mixes":
+                for other in OPEN - {send}:
+                    await other({"type": "websocket.send", "text": "of another one"})
             if closes and fault == "dies":
                 os._exit(3)
             if closes and fault == "hangs":
@@ -58,11 +64,14 @@ def planted(app: Any, fault: str) -> Any:
             if fault == "blocks" and closes:
                 await asyncio.sleep(SECONDS)
             await send(message)
+            if message["type"] == "websocket.accept":
+                OPEN.add(send)
 
         reading = asyncio.create_task(reads()) if fault == "cancels" and scope["type"] == "websocket" else None
         try:
             await app(scope, receives if scope["type"] == "websocket" else receive, sends)
         finally:
+            OPEN.discard(send)
             if reading is not None:
                 reading.cancel()
 

@@ -144,6 +144,16 @@ def test_fuzzing_finds_a_planted_fault_and_writes_a_program_that_repeats_it(caps
     assert not fuzz(faulty("repeats"), 2, known=[one.key for one in found])[len(found) :]
 
 
+def test_fuzzing_sees_what_one_conversation_does_to_another() -> None:
+    first = fuzz(faulty("mixes"), 8)[0]
+    assert first.verdict is Verdict.MUST
+    assert first.suspicion.blame.seen == "in another conversation a text"
+    assert first.times == first.of
+    assert len(first.steps) == 1
+    with pytest.raises(Wrong, match="in another conversation"):
+        exec(first.program, {})
+
+
 def test_a_sound_conversation_is_replayed_without_a_finding() -> None:
     replay("wslifecycle:start_server", [Step("app asks"), Step("app sends", {"type": "websocket.close"})])
 

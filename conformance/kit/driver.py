@@ -18,7 +18,7 @@ from wslifecycle.conformance.judge import Judge
 from wslifecycle.conformance.kit import agent
 from wslifecycle.conformance.kit.client import Client, settled
 from wslifecycle.conformance.kit.results import Line
-from wslifecycle.conformance.kit.script import Entry, Log, Step
+from wslifecycle.conformance.kit.script import Entry, Log, Step, Terms
 from wslifecycle.conformance.peer import FRAMES
 from wslifecycle.conformance.scenarios import short
 from wslifecycle.statemachine.machine import lifecycle
@@ -188,6 +188,13 @@ class Conversation:
             raise Unreached("the app was not called for the handshake")
         self.scope = self._channel.scope
         self._channel.told = self._told
+
+    @property
+    def terms(self) -> Terms:
+        """What the server advertises in the scope."""
+        asgi, extensions = (self.scope.get(key) for key in ("asgi", "extensions"))
+        version = str(asgi.get("spec_version", "2.0")) if isinstance(asgi, dict) else "2.0"
+        return Terms(version, tuple(sorted(extensions)) if isinstance(extensions, dict) else ())
 
     async def close(self) -> None:
         """Resets the connection and has the app's call end, whatever is still pending."""

@@ -32,6 +32,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from wslifecycle.conformance.kit import agent, servers
 from wslifecycle.conformance.kit.blame import Blame
+from wslifecycle.conformance.kit.bystander import Bystander
 from wslifecycle.conformance.kit.cases import BREAKS, Case
 from wslifecycle.conformance.kit.cases import step as stimulus
 from wslifecycle.conformance.kit.confirm import verdict_of
@@ -111,8 +112,12 @@ class Live:
     believed: dict[str, str] = field(default_factory=dict)
     conversations: int = 0
     starts: int = 0
+    bystander: Bystander = field(init=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _process: servers.Running | None = None
+
+    def __post_init__(self) -> None:
+        self.bystander = Bystander(self.driver)
 
     def process(self) -> servers.Running:
         """The process, started if there is none."""
@@ -126,6 +131,7 @@ class Live:
 
     def drop(self) -> None:
         """Ends the process; the next conversation has another one."""
+        self.runner.run(self.bystander.leave())
         self.runner.run(self._stack.aclose())
         self._process = None
 
@@ -136,8 +142,15 @@ class Live:
             self.runner.run(talk.begin(REACH))
         finally:
             self.runner.run(talk.close())
-        version = str((talk.scope.get("asgi") or {}).get("spec_version", "2.0"))
-        self.terms = Terms(version, tuple(sorted(talk.scope.get("extensions") or ())))
+        self.terms = talk.terms
+
+    def attended(self) -> None:
+        """Has another conversation open, if the server can hold one."""
+        self.runner.run(self.bystander.attend(self.process().port, self.terms, self.believed))
+
+    def disturbed(self) -> Suspicion | None:
+        """What that other one has felt of those beside it."""
+        return self.runner.run(self.bystander.disturbed())
 
     def healthy(self) -> bool:
         """Whether it still serves others."""
@@ -147,7 +160,10 @@ class Live:
 @contextmanager
 def live(server: servers.Server) -> Iterator[Live]:
     """A server to be fuzzed, which has been asked what it advertises."""
-    with tempfile.TemporaryDirectory(prefix="wslifecycle-") as folder, asyncio.Runner() as runner:
+    with (
+        tempfile.TemporaryDirectory(prefix="wslifecycle-", ignore_cleanup_errors=True) as folder,
+        asyncio.Runner() as runner,
+    ):
         shutil.copy(agent.__file__, Path(folder, "wslifecycle_agent.py"))
         driver = runner.run(Driver().__aenter__())
         found = Live(server, runner, Path(folder), driver)
@@ -175,8 +191,9 @@ class Fuzz(RuleBasedStateMachine):
     @initialize()
     def connects(self) -> None:
         """A peer connects, and the app is called."""
-        self.over = self.gone = False
+        self.over = self.gone = self.wrong = False
         self.live.conversations += 1
+        self.live.attended()
         self.talk = Conversation(self.live.driver, self.live.process().port)
         self.outcome = Outcome(Case("fuzz", ()))
         believed = {choice: answer for choice, answer in self.live.believed.items() if choice not in OF_VALUES}
@@ -209,6 +226,7 @@ class Fuzz(RuleBasedStateMachine):
     def _wrong(self, suspicion: Suspicion) -> None:
         """Something should not be, unless it is known."""
         if ": ".join(suspicion.key) not in self.known:
+            self.wrong = True
             raise Wrong(suspicion, str(suspicion.blame))
         self.over = True
 
@@ -288,10 +306,13 @@ class Fuzz(RuleBasedStateMachine):
         """Nothing more comes of a conversation that is over."""
 
     def teardown(self) -> None:
-        """The conversation is over; the server serves others on."""
+        """The conversation is over; the server serves others on, and another one has felt nothing of it."""
         self.live.runner.run(self.talk.close())
         if not self.over and not self.live.healthy():
             self._lost("a plain request is not answered")
+        disturbed = None if self.wrong else self.live.disturbed()
+        if disturbed is not None:
+            self._wrong(disturbed)
 
 
 def _end(talk: Conversation, why: str) -> tuple[Line, ...]:
@@ -352,13 +373,16 @@ def _finding(process: Live, suspicion: Suspicion, steps: tuple[Step, ...]) -> Fi
     case = Case("fuzz", steps)
     times, shown = 0, suspicion
     for _ in range(AGAIN):
+        process.attended()
         outcome = process.runner.run(
             hold(process.driver, process.process().port, case, process.terms, process.believed, CALM)
         )
+        disturbed = process.disturbed()
+        outcome.suspicions += [disturbed] if disturbed is not None else []
         again = next((one for one in outcome.suspicions if one.key == suspicion.key), None)
         if not process.healthy():
             process.drop()
-            again = suspicion if suspicion.verdict is not None else again
+            again = suspicion if suspicion.verdict in (Verdict.DIED, Verdict.HUNG) else again
         times += again is not None
         shown = again or shown
     verdict = suspicion.verdict or verdict_of(suspicion.blame.rule, process.terms.spec_version)
@@ -392,11 +416,15 @@ def replay(server: str, steps: Sequence[Step]) -> None:
     chosen = servers.custom(command) if command else servers.find(server)[0]
     with live(chosen) as process:
         terms = replace(process.terms)
+        process.attended()
         outcome: Any = process.runner.run(
             hold(process.driver, process.process().port, Case("replay", tuple(steps)), terms, {}, CALM)
         )
         for line in outcome.lines:
             print(_shown(line))
+        disturbed = process.disturbed()
+        if disturbed is not None:
+            raise Wrong(disturbed, str(disturbed.blame))
         for suspicion in outcome.suspicions:
             if verdict_of(suspicion.blame.rule, terms.spec_version) is not Verdict.CHOICE:
                 raise Wrong(suspicion, str(suspicion.blame))

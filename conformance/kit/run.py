@@ -202,9 +202,7 @@ class Run:
             raise KitError(f"{self._server.name}: {error}.\n{process.log_since(0)[-2000:]}") from None
         finally:
             await talk.close()
-        asgi, extensions = (talk.scope.get(key) for key in ("asgi", "extensions"))
-        version = str(asgi.get("spec_version", "2.0")) if isinstance(asgi, dict) else "2.0"
-        self._terms = Terms(version, tuple(sorted(extensions)) if isinstance(extensions, dict) else ())
+        self._terms = talk.terms
 
     # ---------------------------------------------------------------------------------------- beside each other
 
