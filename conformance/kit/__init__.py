@@ -9,7 +9,7 @@ oracle      under which answers to the choices what was seen may be; `blame` say
 cases       what is tried: derived from the machine, its messages and the scenarios; `probes` what takes more
 trial       one case held with a server; `run` all of them, in parallel, `confirm` what is seen again alone
 servers     how each server is started, asked for its health, and ended; `own` serves with our own runtime
-fuzz        conversations that Hypothesis makes up with a live server, and a `bystander` that should feel nothing of them
+fuzz        conversations that Hypothesis makes up with a live server, beside a `bystander` that should feel nothing
 results     what was found, as values; `show`, `formats` and `html` show it in `wording`, `baseline` has what is known
 profiles    what was measured of a server, in the words of the spec; `releases` of all of today's
 pairs       real bugs as a measure of the kit, in `environments` with the releases that have them
