@@ -46,8 +46,7 @@ class Bystander:
             await self.leave()
             return
         await self._do(Step("app asks"), Step("app sends", {"type": "websocket.accept"}))
-        if await self.disturbed() is not None:
-            self._holding = None
+        await self.disturbed()  # a server that cannot hold it alone is not asked
 
     async def disturbed(self) -> Suspicion | None:
         """One round of messages: what of it is not as it has to be."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
 from wslifecycle.conformance.kit.script import Log, Step, Terms, play
@@ -57,7 +56,7 @@ def played(
 ) -> Log:
     """What has to come of a script by the machine of a profile (`play`). The log is shared: it is only to be read."""
     delay = delay or {}
-    plays = _plays(_Asked(repr((terms, tuple(script), sorted(delay.items()))))).found
+    plays = _plays(repr((terms, tuple(script), sorted(delay.items()))))
     for depends, log in plays:
         if all(answers.get(choice, REFERENCE[choice]) == answer for choice, answer in depends):
             return log
@@ -67,17 +66,10 @@ def played(
     return log
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What was asked, which is what tells it from all else, and the plays that were found."""
-
-    what: str
-    found: list[tuple[tuple[tuple[str, str], ...], Log]] = field(default_factory=list, compare=False)
-
-
 @lru_cache(maxsize=8000)
-def _plays(asked: _Asked) -> _Asked:
-    return asked
+def _plays(asked: str) -> list[tuple[tuple[tuple[str, str], ...], Log]]:
+    """The plays that are kept of what was asked, each with the answers that it depends on: none at first."""
+    return []
 
 
 @cache

@@ -319,8 +319,7 @@ class Run:
         """The server itself is at fault, whatever the rules say. Where it is lost, it is told on what."""
         steps, state, event = outcome.case.steps, "", ""
         if steps and verdict is not Verdict.CRASHED:
-            last = min([suspicion.blame.step for suspicion in outcome.suspicions], default=len(steps) - 1)
-            last = min(last, len(steps) - 1)
+            last = min([len(steps) - 1, *(suspicion.blame.step for suspicion in outcome.suspicions)])
             state, event = played({}, self._terms, steps).states[last], event_in(steps[last])
         lines = (*outcome.lines, Line("server", text, wrong=True))
         what = Blame("", 0, state, event, "the server serves on", seen, "")

@@ -156,9 +156,9 @@ class Holding:
     def _tell(self, script: Sequence[Step]) -> None:
         """Tells which rules were tried, and which of the answers that are believed were needed."""
         due = played(self._answers, self._terms, script, self._late)
-        self._outcome.ended = due.states[-1].startswith("closed/")
-        self._outcome.rules |= rules_of(script, due)
         state = due.states[-1]
+        self._outcome.ended = state.startswith("closed/")
+        self._outcome.rules |= rules_of(script, due)
         if self._talk.untold and self._outcome.ended and not state.endswith("/done"):
             what = Blame(
                 "R28",
