@@ -24,7 +24,7 @@ class Acceptor(asyncio.Protocol):
         self.gone = asyncio.get_running_loop().create_future()
         """Done when the transport is."""
         self._connections = connections
-        self._http = Handshake()
+        self._http = Handshake(service.options.origins)
         self._read: Callable[[bytes], None] = self._read_request
         self._service = service
         self._session: Session | None = None

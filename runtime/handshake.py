@@ -25,6 +25,10 @@ HEAD_LIMIT = 65536
 _TARGET = re.compile(r"(?:(?:http|ws)s?://[^/?]+|(?=/))(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 """Path and query of a request's target, in origin form or absolute form (RFC 9112 section 3.2)."""
 
+_IMPURE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|[^\t\n\r -\x7e\x80-\xff]")
+"""What others may take for the end of a field, or for none, where h11 does not (RFC 9112 sections 2.2 and 5.2), and
+control characters (RFC 9110 section 5.5)."""
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _BODYLESS = frozenset((204, 304))
 """Statuses whose responses have no content-length (RFC 9110 section 8.6); that of a 205 is 0."""
@@ -32,6 +36,8 @@ _BODYLESS = frozenset((204, 304))
 _FRAMING = frozenset((b"connection", b"content-length", b"transfer-encoding"))
 
 Fields: TypeAlias = Iterable[tuple[bytes, bytes]]
+Origins: TypeAlias = Iterable[str | re.Pattern[str] | None]
+"""Values of the Origin field that are allowed; None: that there is no such field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request that is no handshake, with the bytes of the answer to it and its status."""
+    """A request that is no handshake, with the bytes of the answer to it and its status.
+
+    `why` is for the log: it may quote the request, which the answer never does.
+    """
 
     status: int
     why: str
@@ -58,36 +67,43 @@ class Refusal:
 
 
 class Handshake:
-    """One request and one answer."""
+    """One request and one answer. With `origins` a request whose Origin is none of them is refused with 403."""
 
-    def __init__(self) -> None:
+    def __init__(self, origins: Origins | None = None) -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
-        self._size = 0  # bytes that have come
+        self._come = bytearray()  # what has come, until the head is complete
+        self._origins = origins
 
     def feed(self, data: bytes) -> Request | Refusal | None:
         """Takes bytes of the request; None as long as its head is not complete. Not to be called after an answer."""
-        self._size += len(data)
+        self._come += data
         try:
             self._http.receive_data(data)
             request = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            return self._refuse(error.error_status_hint, f"This is no HTTP request: {reprlib.repr(str(error))}.")
+            said = reprlib.repr(str(error))
+            return self._refuse(error.error_status_hint, "This is no HTTP request that can be served.", quote=said)
         if request is h11.NEED_DATA:
             return None
         assert isinstance(request, h11.Request)
         rest, silent = self._http.trailing_data[0], request.method == b"HEAD"
-        if self._size - len(rest) > HEAD_LIMIT:  # h11 looks only as long as the head is not complete
+        head, self._come = self._come[: len(self._come) - len(rest)], bytearray()
+        if len(head) > HEAD_LIMIT:  # h11 looks only as long as the head is not complete
             return self._refuse(431, "The head of this request is too long.", silent=silent)
+        if _IMPURE.search(head):
+            why = "The lines of a request's head end with CRLF, are not folded, and have no control characters."
+            return self._refuse(400, why, silent=silent)
         fields = _Fields(request)
-        for status, why, hints in _faults(request, fields):
+        for status, why, hints in _faults(request, fields, self._origins):
             return self._refuse(status, why, hints, silent)
         (key,) = fields[b"sec-websocket-key"]
         offers = tuple(value.decode("latin-1") for value in fields[b"sec-websocket-extensions"])
         return Request(_scope(request, fields), key, offers, rest)
 
-    def _refuse(self, status: int, why: str, fields: Fields = (), silent: bool = False) -> Refusal:
+    def _refuse(self, status: int, why: str, fields: Fields = (), silent: bool = False, quote: str = "") -> Refusal:
         headers = [(b"content-type", b"text/plain; charset=utf-8"), *fields]
-        return Refusal(status, why, self.respond(status, headers, f"{why}\n".encode(), silent))
+        answer = self.respond(status, headers, f"{why}\n".encode(), silent)
+        return Refusal(status, f"{why} {quote}".rstrip(), answer)
 
     def accept(self, key: bytes, fields: Fields) -> bytes:
         """The 101 (RFC 6455 section 4.2.2); `fields` are those beyond Upgrade, Connection and Sec-WebSocket-Accept."""
@@ -148,7 +164,7 @@ class _Fields:
         return [item.lower() for item in self.items(name)]
 
 
-def _faults(request: h11.Request, fields: _Fields) -> Iterator[tuple[int, str, Fields]]:
+def _faults(request: h11.Request, fields: _Fields, origins: Origins | None) -> Iterator[tuple[int, str, Fields]]:
     """What keeps a request from being a handshake: a status, words, and fields that help (RFC 6455 section 4.2)."""
     if b"websocket" not in fields.tokens(b"upgrade"):  # another kind of request, which is told what would be one
         yield 426, "This server speaks WebSocket only.", [(b"upgrade", b"websocket")]
@@ -168,6 +184,24 @@ def _faults(request: h11.Request, fields: _Fields) -> Iterator[tuple[int, str, F
         yield 426, "This server speaks version 13 of WebSocket.", [(b"sec-websocket-version", b"13")]
     if not all(value.isascii() for value in fields[b"host"] + fields[b"sec-websocket-protocol"]):
         yield 400, "Hosts and names of subprotocols are ASCII.", ()
+    if origins is not None and not _allowed(fields[b"origin"], origins):
+        yield 403, "This Origin is not allowed; those that are stand in the option `origins` of the server.", ()
+
+
+def _allowed(values: list[bytes], origins: Origins) -> bool:
+    """Whether the Origin of a request, or that it has none, is allowed (RFC 6455 sections 4.2.2, step 4, and 10.2).
+
+    More than one never is: a browser sends one (RFC 6454 section 7.3).
+    """
+    match values:
+        case []:
+            return None in origins
+        case [value]:
+            origin = value.decode("latin-1")
+            return any(
+                known.fullmatch(origin) if isinstance(known, re.Pattern) else known == origin for known in origins
+            )
+    return False
 
 
 def _valid_keys(keys: list[bytes]) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wslifecycle.runtime.handshake import Origins
 from wslifecycle.statemachine.connection import Connection
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle, lifecycle
@@ -26,7 +28,14 @@ class Options:
     `request_timeout`: seconds for the request to be complete; None: any time. `observe` sees every answer of a machine,
     `on_session` every new session.
 
-    Raises `ValueError` for a number that is not positive, `TypeError` for extensions that are no collection.
+    `origins`: which values of the Origin field are allowed, against pages of others that act in the name of their
+    visitors; every other handshake is refused with 403 (RFC 6455 sections 4.2.2, step 4, and 10.2). A str has to be the
+    whole value as browsers write it, as in "https://example.com" or "http://localhost:8000", a compiled pattern has to
+    match the whole value, and None allows requests that have none, as from clients that are no browsers. Without
+    `origins` nothing is checked.
+
+    Raises `ValueError` for a number that is not positive, `TypeError` for extensions that are no collection and for
+    origins that are none, or hold something else.
     """
 
     machine: Lifecycle | None = None
@@ -37,6 +46,7 @@ class Options:
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
     per_message_deflate: bool = True
+    origins: Origins | None = None
     close_timeout: float | None = None
     handshake_timeout: float | None = None
     request_timeout: float | None = 10.0
@@ -48,6 +58,8 @@ class Options:
             raise TypeError("extensions is a collection of str, not one str.")
         if self.extensions is not None:
             object.__setattr__(self, "extensions", tuple(self.extensions))  # an iterator serves one connection only
+        if self.origins is not None:
+            object.__setattr__(self, "origins", _checked(self.origins))
         if self.max_size is not None and not self.max_size >= 0:
             raise ValueError(f"max_size has to be at least 0, or None; it is {self.max_size!r}.")
         for name in (
@@ -85,3 +97,14 @@ class Options:
         """The `extensions` of a new scope: an empty dict for each (R19)."""
         known = [fact.extension for fact in self.lifecycle.flat.facts if fact.extension is not None]
         return {name: {} for name in (known if self.extensions is None else self.extensions)}
+
+
+def _checked(origins: Origins) -> tuple[str | re.Pattern[str] | None, ...]:
+    if isinstance(origins, str):
+        raise TypeError("origins is a collection of str, patterns and None, not one str.")
+    kept = tuple(origins)
+    for origin in kept:
+        pattern = origin.pattern if isinstance(origin, re.Pattern) else origin
+        if not isinstance(pattern, str | None):
+            raise TypeError(f"Each of origins has to be a str, a compiled pattern of str, or None; one is {origin!r}.")
+    return kept

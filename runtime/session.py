@@ -17,6 +17,7 @@ import contextvars
 import itertools
 import logging
 import math
+import os
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -69,7 +70,7 @@ class Session(asyncio.Protocol):
         "_keepalive",  # Pings and their Pongs
         "_news",  # set when something happened: the receive() whose turn it is asks again
         "_paced",  # when the last paced message was given (C6)
-        "_pong",  # the latest Pong, until it is sent
+        "_pong",  # the latest Pong, while the transport takes no more
         "_reads",  # set while reading is not paused (C31)
         "_scope",  # the app's, for the log
         "_service",  # what it shares with the server's other connections
@@ -197,13 +198,17 @@ class Session(asyncio.Protocol):
 
     def _decode(self, *, whole: bool = False) -> None:
         """Tells the connection what was read: as long as it reads on (C31), or, at the end, the `whole` of it."""
+        messages = False
         while whole or self._reads.is_set():
             event = next(self._decoding, None)
             if event is None:
                 break
+            if messages and isinstance(event, codec.Violation) and not whole:
+                self._decoding = iter((event,))  # it is the last one; the app has a turn to answer what came before
+                asyncio.get_running_loop().call_soon(self._decode)
+                break
             self._hear(event)
-        if self._drained.is_set():
-            self._flush_pong()
+            messages = messages or isinstance(event, codec.Message)
 
     def _hear(self, event: codec.Event) -> None:
         match event:
@@ -281,7 +286,9 @@ class Session(asyncio.Protocol):
         for effect in effects:
             match effect:
                 case fx.SendPong():
-                    self._pong = effect  # of those that come together only the last one is sent (RFC 6455 5.5.3)
+                    self._pong = effect  # of those that have to wait only the last one is sent (RFC 6455 5.5.3)
+                    if self._drained.is_set():
+                        self._flush_pong()
                 case fx.PauseReading():
                     self._pause_reading()
                 case fx.ResumeReading():
@@ -387,7 +394,8 @@ class Session(asyncio.Protocol):
         self._service.logger.info('%s - "WebSocket %s" %s', self._client(), path, what)
 
     def _client(self) -> str:
-        return ":".join(map(str, self._scope["client"] or ()))
+        """The client's address, of which a proxy may have told anything."""
+        return ":".join(ascii(str(part))[1:-1] for part in self._scope["client"] or ())
 
     def _log_close(self) -> None:
         """One line at the end, with the code and the reason that the app is told."""
@@ -411,5 +419,5 @@ def _address(info: object) -> tuple[str, int | None] | None:
         case (str() as host, int() as port, *_):
             return host, port
         case str() | bytes() if info:
-            return info if isinstance(info, str) else info.decode(), None
+            return os.fsdecode(info), None
     return None

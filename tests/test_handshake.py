@@ -76,14 +76,17 @@ class Seen:
 
 
 def refused(data: bytes, method: bytes = b"GET") -> Seen:
-    """The answer to a request that has to be refused; it says why, and all that the refusal says is true."""
+    """The answer to a request that has to be refused; it says why, and quotes nothing, as the log may behind that."""
     refusal = Handshake().feed(data)
     assert isinstance(refusal, Refusal), refusal
     seen = Seen(refusal.answer, method)
     assert seen.status == refusal.status
     assert seen.values(b"content-type") == [b"text/plain; charset=utf-8"]
-    assert seen.body == (b"" if method == b"HEAD" else f"{refusal.why}\n".encode())
-    assert seen.values(b"content-length") == [b"%d" % len(f"{refusal.why}\n")]
+    said = refusal.why if method == b"HEAD" else seen.body.decode().removesuffix("\n")
+    assert said.endswith(".")
+    assert refusal.why.startswith(said)
+    assert seen.body == (b"" if method == b"HEAD" else f"{said}\n".encode())
+    assert seen.values(b"content-length") == [b"%d" % len(f"{said}\n")]
     return seen
 
 
@@ -111,7 +114,6 @@ class TestSection421TheRequest:
             head(),
             head().lower().replace(b"get / http/1.1", LINE).replace(KEY.lower(), KEY),
             head().replace(b"Upgrade: ", b"UPGRADE:"),
-            head().replace(b"\r\n", b"\n"),
             with_values(b"Upgrade", b"WebSocket"),
             with_values(b"Upgrade", b"h2c, WEBSOCKET"),
             with_values(b"Upgrade", b"h2c", b"websocket"),
@@ -122,6 +124,7 @@ class TestSection421TheRequest:
             head(LINE, (b"Content-Length", b"0")),
             head(LINE, (b"Expect", b"100-continue")),
             head(LINE, (b"Origin", b"null"), (b"X", b"")),
+            head(LINE, (b"X", b"\ta\tb\t"), (b"Y", "é".encode()), (b"Z", b"\x80\x9b\xff")),
         ],
     )
     def test_is_taken(self, data: bytes) -> None:
@@ -148,6 +151,14 @@ class TestSection421TheRequest:
             head(LINE, (b"Transfer-Encoding", b"chunked")),
             head(LINE, (b"Sec-WebSocket-Protocol", b"\xff")),
             head(LINE, (b"Sec-WebSocket-Protocol", b"chat"), (b"Sec-WebSocket-Protocol", b"caf\xe9")),
+            head().replace(b"\r\n", b"\n"),
+            head().replace(b"13\r\n", b"13\n"),
+            head().removesuffix(b"\r\n\r\n") + b"\r\n\n",
+            head(LINE, (b"X", b"a\nb: c")),
+            head(LINE, (b"X", b"a\r\n b")),
+            head(LINE, (b"X", b"\r\n\tb")),
+            head(LINE, (b"X", b"a\r\n ")),
+            *(head(LINE, (b"X", b"a%cb" % byte)) for byte in (*range(9), *range(10, 32), 127)),
         ],
     )
     def test_is_answered_by_400_without_something_of_it(self, data: bytes) -> None:

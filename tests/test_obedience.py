@@ -167,8 +167,9 @@ REMEMBERED = {
         "_window": "the last bytes that came out",
     },
     "runtime/handshake.py": {
+        "_come": "the bytes of the head, until it is complete",
         "_http": "h11's connection",
-        "_size": "bytes that have come, which are bounded",
+        "_origins": "the values of Origin that are allowed (a setting)",
         "_values": "the values of each header field",
     },
     "runtime/keepalive.py": {
@@ -205,7 +206,7 @@ REMEMBERED = {
         "_keepalive": "Pings and their Pongs (a resource)",
         "_news": "wakes the receive() whose turn it is (a resource)",
         "_paced": "when the last paced message was given (a time)",
-        "_pong": "the latest Pong, until it is sent (flow control)",
+        "_pong": "the latest Pong, while the transport takes no more (flow control)",
         "_reads": "set while reading is not paused (flow control)",
         "_scope": "the app's scope, for the log",
         "_service": "what the server's connections share",

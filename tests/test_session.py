@@ -830,6 +830,30 @@ class TestThePeer:
 
         run(test(), loop)
 
+    @pytest.mark.parametrize("between", [b"", frame(10, b"hi"), frame(1, b"unfinished", fin=False)])
+    def test_that_breaks_a_rule_behind_messages_has_them_answered_first(self, loop: Loop, between: bytes) -> None:
+        """As if the fault had come a moment later, as it well may: an app that answers at once gets its turn."""
+
+        async def test() -> None:
+            async with serving(echo) as site, site.upgraded() as peer:
+                peer.send(text("one"), text("two"), between, frame(3))
+                assert await peer.frame() == (1, b"one")
+                assert await peer.frame() == (1, b"two")
+                assert await peer.closed_with() == (1002, "")
+
+        run(test(), loop)
+
+    def test_that_breaks_a_rule_and_is_gone_is_told_to_the_app_all_the_same(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, _):
+                session.data_received(text("one") + frame(3))
+                session.connection_lost(None)
+                assert (await receive())["text"] == "one"
+                assert await receive() == disconnect(1002)
+                peer.reset()
+
+        run(test(), loop)
+
     def test_sends_many_frames_in_one_segment_or_one_in_many(self, loop: Loop) -> None:
         async def test() -> None:
             app = Notes()
@@ -994,13 +1018,12 @@ class TestAPingOfThePeer:
 
         run(test(), loop)
 
-    def test_is_answered_with_the_others_that_came_with_it_by_one_pong(self, loop: Loop) -> None:
-        """RFC 6455 section 5.5.3: a burst costs one Pong, for the last of them."""
-
+    def test_is_answered_as_each_of_those_that_came_with_it(self, loop: Loop) -> None:
         async def test() -> None:
             async with held(ACCEPT) as (peer, session, _, _):
                 session.data_received(b"".join(frame(9, b"%d" % number) for number in range(1000)))
-                assert await peer.frame() == (10, b"999")
+                for number in range(1000):
+                    assert await peer.frame() == (10, b"%d" % number)
                 peer.send(close_frame(1000))
                 assert await peer.closed_with() == (1000, "")
 
