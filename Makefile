@@ -61,7 +61,7 @@ fuzz: $(READY) ## visit every situation of our runtime, then fuzz it for 90 seco
 fuzz-long: $(READY) ## fuzz it for as long as you like, and see how far it is (MINUTES=60)
 	$(call FUZZ,$$((60 * $(or $(MINUTES),60))))
 
-faults: $(READY) ## plant 54 faults in our runtime, one by one: does the fuzzer find them, and in how few acts? (15 min)
+faults: $(READY) ## plant 55 faults in our runtime, one by one: does the fuzzer find them, and in how few acts? (15 min)
 	$(BIN)/python -m tests.stateful.hunt
 
 test-all: ## run the tests on each supported Python that is here

@@ -392,8 +392,8 @@ FAULTS: tuple[Fault, ...] = (
         "leftovers_wait",
         "What was read before a pause is not told when reading goes on, before the peer sends more.",
         "session",
-        "        asyncio.get_running_loop().call_soon(self._decode)\n",
-        "",
+        "        self._reads.set()\n        asyncio.get_running_loop().call_soon(self._decode)\n",
+        "        self._reads.set()\n",
     ),
     Fault(
         "reads_if_it_writes",
@@ -423,6 +423,13 @@ FAULTS: tuple[Fault, ...] = (
         "session",
         "            self._decode(whole=True)\n            self.happened(self._connection.peer_lost())\n",
         "            self.happened(self._connection.peer_lost())\n            self._decode(whole=True)\n",
+    ),
+    Fault(
+        "fault_forgotten",
+        "A fault of the peer that has to wait until messages before it can be answered is never told.",
+        "session",
+        "                self._decoding = iter((event,))",
+        "                self._decoding = iter(())",
     ),
     Fault(
         "pong_dropped",

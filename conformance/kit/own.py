@@ -25,7 +25,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = getattr(import_module(module), name)
-    async with await start_server(app, port=arguments.port, root_path=arguments.root_path, options=options):
+    settings = {"port": arguments.port, "root_path": arguments.root_path, "grace": arguments.grace}
+    async with await start_server(app, **settings, options=options):
         await stop.wait()
 
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument(
         "--ping", type=float, nargs=2, default=(20.0, 20.0), metavar="SECONDS", help="interval, timeout"
     )
+    parser.add_argument("--grace", type=float, default=10.0, metavar="SECONDS", help="that apps have at a shutdown")
     asyncio.run(serve(parser.parse_args()))
 
 

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -96,6 +96,7 @@ _UVICORN: Mapping[str, Option] = {
     "max_size": ("--ws-max-size", "{0}"),
     "ping": ("--ws-ping-interval", "{0}", "--ws-ping-timeout", "{1}"),
     "root_path": ("--root-path", "{0}"),
+    "grace": ("--timeout-graceful-shutdown", "{0}"),
 }
 _OWN = "wslifecycle.integrations.uvicorn:LifecycleProtocol"
 
@@ -125,7 +126,12 @@ def _known(folder: Path) -> dict[str, list[Server]]:
             "wslifecycle:start_server",
             ("python", "-m", "wslifecycle.conformance.kit.own", "{app}", "--port", "{port}"),
             folder,
-            {"max_size": ("--max-size", "{0}"), "ping": ("--ping", "{0}", "{1}"), "root_path": ("--root-path", "{0}")},
+            {
+                "max_size": ("--max-size", "{0}"),
+                "ping": ("--ping", "{0}", "{1}"),
+                "root_path": ("--root-path", "{0}"),
+                "grace": ("--grace", "{0}"),
+            },
             ("wslifecycle", "wsproto"),
         )
     )
@@ -137,6 +143,7 @@ def _known(folder: Path) -> dict[str, list[Server]]:
                 "max_size": ("--config", "max-size-{0}.toml"),
                 "ping": ("--websocket-ping-interval", "{0:.0f}"),
                 "root_path": ("--root-path", "{0}"),
+                "grace": ("--graceful-timeout", "{0}"),
             },
             "hypercorn wsproto",
             max_size="websocket_max_message_size = {0}\n",
@@ -154,13 +161,17 @@ def _known(folder: Path) -> dict[str, list[Server]]:
         _other(
             "granian --interface asgi --workers 1 --port {port} {app}",
             folder,
-            {"root_path": ("--url-path-prefix", "{0}")},
+            {"root_path": ("--url-path-prefix", "{0}"), "grace": ("--workers-kill-timeout", "{0}")},
             "granian",
         ),
         _other(
             "gunicorn -k asgi -w 1 -b 127.0.0.1:{port} {app}",
             folder,
-            {"max_size": ("--websocket-max-message-size", "{0}"), "root_path": ("--root-path", "{0}")},
+            {
+                "max_size": ("--websocket-max-message-size", "{0}"),
+                "root_path": ("--root-path", "{0}"),
+                "grace": ("--graceful-timeout", "{0}"),
+            },
             "gunicorn",
         ),
     ]
@@ -222,6 +233,15 @@ def custom(command: str) -> Server:
     return server
 
 
+def chosen(names: Sequence[str], commands: Sequence[str], folder: Path | None = None) -> list[Server]:
+    """The servers that somebody has named or written down. Raises what `find` and `custom` raise, and `ValueError`
+    where there is none.
+    """
+    if not names and not commands:
+        raise ValueError(f"Which server? One of {', '.join(sorted(_known(here())))}; or --command.")
+    return [*(server for name in names for server in find(name, folder)), *map(custom, commands)]
+
+
 async def version(server: Server) -> str:
     """What is installed of it, such as `uvicorn 0.54.0, wsproto 1.3.2`; empty if nothing is known."""
     found = await asyncio.to_thread(versions, server.bin, server.distributions) if server.distributions else None
@@ -235,6 +255,8 @@ class Running:
     """A server that runs. `port` is where it listens on 127.0.0.1."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.pid = process.pid
+        """Its main process, which leads the session of all that it starts."""
         self.port = port
         self._process = process
         self._log = log

@@ -164,11 +164,8 @@ def _load(kept: Path) -> Report:
 
 def _servers(names: tuple[str, ...], commands: tuple[str, ...], folder: Path | None) -> list[servers.Server]:
     """What is to be tried."""
-    if not names and not commands:
-        raise click.UsageError(f"Which server? One of {', '.join(servers.names())}; or --command.")
     try:
-        found = [server for name in names for server in servers.find(name, folder)]
-        return [*found, *(servers.custom(command) for command in commands)]
+        return servers.chosen(names, commands, folder)
     except (LookupError, ValueError) as error:
         raise click.UsageError(str(error.args[0])) from None
 
