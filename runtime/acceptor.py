@@ -62,7 +62,9 @@ class Acceptor(asyncio.Protocol):
     def _refuse(self, status: int, why: str, answer: bytes) -> None:
         self._stop_waiting()
         self._read = lambda data: None
-        self._service.logger.info("Request refused with %d: %s", status, why)
+        if (counters := self._service.options.counters) is not None:
+            counters.answers(status)
+        self._service.logger.info("Request refused with %d: %s", status, why, extra={"status": status})
         self._transport.write(answer)
         if self._transport.can_write_eof():
             end_writing(self._transport)

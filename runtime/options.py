@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wslifecycle.runtime.counters import Counters
 from wslifecycle.runtime.handshake import Origins
 from wslifecycle.statemachine.connection import Connection
 from wslifecycle.statemachine.flatten import Answer
@@ -26,7 +27,7 @@ class Options:
     Pings, no deadline (C33). `per_message_deflate`: whether compression is agreed to (W12). `close_timeout`: seconds
     for the peer to end a closing connection (C48). `handshake_timeout`: seconds for the app to answer (C49).
     `request_timeout`: seconds for the request to be complete; None: any time. `observe` sees every answer of a machine,
-    `on_session` every new session.
+    `on_session` every new session, and `counters` counts what all of them do.
 
     `origins`: which values of the Origin field are allowed, against pages of others that act in the name of their
     visitors; every other handshake is refused with 403 (RFC 6455 sections 4.2.2, step 4, and 10.2). A str has to be the
@@ -52,6 +53,7 @@ class Options:
     request_timeout: float | None = 10.0
     observe: Callable[[Answer], None] | None = None
     on_session: Callable[[Session], None] | None = None
+    counters: Counters | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.extensions, str):
@@ -79,8 +81,8 @@ class Options:
         """The machine of every connection."""
         return self.machine or lifecycle()
 
-    def connection(self, subprotocols: Iterable[str]) -> Connection:
-        """A new connection."""
+    def connection(self, subprotocols: Iterable[str], observe: Callable[[Answer], None] | None = None) -> Connection:
+        """A new connection, of which `observe` is told, too."""
         flat = self.lifecycle.flat
         timeouts = {"close_timeout": self.close_timeout, "handshake_timeout": self.handshake_timeout}
         return Connection(
@@ -90,13 +92,26 @@ class Options:
             timeouts={"keepalive": self.ping_interval, **{name: s for name, s in timeouts.items() if s is not None}},
             unread=(self.max_queue or flat.value("C31", "messages"), flat.value("C31", "bytes")),
             machine=self.machine,
-            observe=self.observe,
+            observe=_each([self.observe, None if self.counters is None else self.counters.observe, observe]),
         )
 
     def scope_extensions(self) -> dict[str, dict[str, object]]:
         """The `extensions` of a new scope: an empty dict for each (R19)."""
         known = [fact.extension for fact in self.lifecycle.flat.facts if fact.extension is not None]
         return {name: {} for name in (known if self.extensions is None else self.extensions)}
+
+
+def _each(observers: Iterable[Callable[[Answer], None] | None]) -> Callable[[Answer], None] | None:
+    """One observer that stands for all that are there; None for none."""
+    there = [observer for observer in observers if observer is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+
+    def observe(answer: Answer) -> None:
+        for observer in there:
+            observer(answer)
+
+    return observe
 
 
 def _checked(origins: Origins) -> tuple[str | re.Pattern[str] | None, ...]:

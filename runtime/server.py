@@ -11,7 +11,6 @@ ends with `close()` and `wait_closed()`, or at the end of `async with`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl as tls
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.handshake import addable
 from wslifecycle.runtime.lifespan import CANCEL_TIMEOUT, Lifespan, Mode
 from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.places import where_waiting
 from wslifecycle.runtime.session import App, Service
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -128,9 +128,12 @@ class Server:
                 task.cancel()
             for connection in list(self._connections):
                 connection.abort()
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(CANCEL_TIMEOUT):
                     await self._all_gone()
+            except TimeoutError:
+                for task in self._service.tasks:
+                    _log.error("An app goes on after it was cancelled, and waits at %s.", where_waiting(task))
         await self._lifespan.shutdown(self._grace)
         abort = getattr(self._listener, "abort_clients", None)  # asyncio's has it since Python 3.13
         if abort is not None:

@@ -27,8 +27,11 @@ from wslifecycle.runtime import codec
 from wslifecycle.runtime.handshake import Handshake, Request
 from wslifecycle.runtime.keepalive import Keepalive
 from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.places import where_cancelled
 from wslifecycle.runtime.wire import Wire
 from wslifecycle.statemachine import effects as fx
+from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
+from wslifecycle.statemachine.flatten import Answer
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -85,7 +88,10 @@ class Session(asyncio.Protocol):
         options = service.options
         self._transport = transport
         self._service = service
-        self._connection = options.connection(request.scope["subprotocols"])
+        tell = self._tell if service.logger.isEnabledFor(logging.DEBUG) else None
+        self._connection = options.connection(request.scope["subprotocols"], tell)
+        if options.counters is not None:
+            options.counters.begins(self._connection.machine)
         self._wire = Wire(handshake, request, options, service.headers)
         self._keepalive = Keepalive(self._ping, lambda: self.time_out("keepalive"), options.ping_timeout)
         self._decoding: Iterator[codec.Event] = iter(())
@@ -141,6 +147,8 @@ class Session(asyncio.Protocol):
             stray = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
             if (stray or isinstance(error, Exception)) and not self._connection.is_quiet(error):
                 log.error("Exception in ASGI application\n", exc_info=error)
+            elif isinstance(error, asyncio.CancelledError):
+                self._log(f"[cancelled while it waited at {where_cancelled(error)}]", logging.WARNING)
             if not isinstance(error, Exception):
                 raise
             return
@@ -177,7 +185,12 @@ class Session(asyncio.Protocol):
 
         Raises what `Connection.app_sent` raises, and `Disconnected` when the connection ends while it waits (C43).
         """
-        effects = self._connection.app_sent(message)
+        try:
+            effects = self._connection.app_sent(message)
+        except (ApplicationViolation, Disconnected) as refusal:
+            if (counters := self._service.options.counters) is not None:
+                counters.refuses(refusal.rule)
+            raise
         self.happened(effects)
         if not effects or any(isinstance(effect, _LAST) for effect in effects):
             return
@@ -239,6 +252,8 @@ class Session(asyncio.Protocol):
                 timer.cancel()
             self._keepalive.let_go()
             self._goes_on.set()
+            if (counters := self._service.options.counters) is not None and self._connection.ended is not None:
+                counters.ends(self._connection.ended, self._connection.state)
             if self._task is not None and self._service.options.lifecycle.flat.value("C18", "on_loss"):
                 self._task.cancel()
 
@@ -313,9 +328,9 @@ class Session(asyncio.Protocol):
                 self._flush_pong()
                 self._goes_on.set()  # whoever waits in send() is told that it is over
             case fx.CompleteHandshake():
-                self._log("[accepted]")
+                self._answers(101, "[accepted]")
             case fx.SendResponse(status) | fx.SendHead(status):
-                self._log(str(status))
+                self._answers(status, str(status))
         if data := self._wire.encode(effect):  # of a Pace nothing is seen, and a transport may be gone by then
             self._transport.write(data)
 
@@ -388,10 +403,23 @@ class Session(asyncio.Protocol):
 
     # ---------------------------------------------------------------------------------------- the log
 
-    def _log(self, what: str) -> None:
+    def _log(self, what: str, level: int = logging.INFO, **about: object) -> None:
+        """A line, and `about` as attributes of the record, for those who log for machines."""
         scope = self._scope  # as middleware has it by now: a proxy's forwarded address is the client's
         path = quote(scope["path"]) + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
-        self._service.logger.info('%s - "WebSocket %s" %s', self._client(), path, what)
+        self._service.logger.log(level, '%s - "WebSocket %s" %s', self._client(), path, what, extra=about)
+
+    def _answers(self, status: int, says: str) -> None:
+        """The handshake is answered."""
+        if (counters := self._service.options.counters) is not None:
+            counters.answers(status)
+        self._log(says, status=status)
+
+    def _tell(self, answer: Answer) -> None:
+        """One step of the way through the machine."""
+        where = f"-> {answer.target}" if answer.moves else f"in {answer.source}"
+        says = f"{answer.event} {where}" if answer.refusal is None else f"{answer.event} is refused in {answer.source}"
+        self._log(f"{says} [{answer.rule}]", logging.DEBUG)
 
     def _client(self) -> str:
         """The client's address, of which a proxy may have told anything."""
@@ -399,8 +427,10 @@ class Session(asyncio.Protocol):
 
     def _log_close(self) -> None:
         """One line at the end, with the code and the reason that the app is told."""
-        reason = self._connection.close_reason
-        self._log(f"[closed {self._connection.close_code}{f' {reason!r}' if reason else ''}]")
+        ended = self._connection.ended
+        assert ended is not None, "a transport ends with a cause"
+        says = f"[closed {ended.code}{f' {ended.reason!r}' if ended.reason else ''}]"
+        self._log(says, close_code=ended.code, close_reason=ended.reason, ended_by=ended.by, ended_in=ended.wire)
 
 
 def end_writing(transport: asyncio.Transport) -> None:

@@ -1,9 +1,9 @@
 """One WebSocket connection without I/O: it is told what happened and returns what to do.
 
 Every method hands an event to the machine and turns the answer into effects. What a connection remembers is short: the
-`state` and the `case` that the machine reads, the variables that the spec declares, the unread messages, and the answer
-that brought it here, for its errors. Everything else is fixed at the beginning. It never awaits, has no task, no clock
-and no lock, so it can be driven from asyncio, trio, threads or a test.
+`state` and the `case` that the machine reads, the variables that the spec declares, the unread messages, and the
+answers that brought it here and to its end, for its errors and for logs. Everything else is fixed at the beginning. It
+never awaits, has no task, no clock and no lock, so it can be driven from asyncio, trio, threads or a test.
 
     app_sent(message)        known type -> machine -> shape and values -> commit -> effects        (C39)
     peer_..., timed_out, ... machine -> commit -> effects
@@ -35,6 +35,21 @@ class Given(NamedTuple):
     effects: tuple[Effect, ...] = ()
 
 
+class Ended(NamedTuple):
+    """How a connection ended: the code and the reason that the app is told (R30, R31), the event that it ended by and
+    the state of the wire that it ended in, both by their names in the spec, and the rule that says so.
+
+    A connection that ended in `open` was by one of peer_close, peer_eof, peer_lost, peer_violation, app_close,
+    app_return, app_raise, keepalive_expired and server_shutdown; one that ended in `handshake` never was a WebSocket.
+    """
+
+    code: int
+    reason: str
+    by: str
+    wire: str
+    rule: str
+
+
 WAIT = Given(None)
 """Nothing is due: a `receive()` waits until something happened. Compare with `is`."""
 
@@ -55,6 +70,7 @@ class Connection:
         "_came",
         "_context",
         "_dialect",
+        "_ending",
         "_machine",
         "_observe",
         "_timeouts",
@@ -92,6 +108,7 @@ class Connection:
             self._timeouts[name] = seconds
         self._observe = observe
         self._came: Answer | None = None
+        self._ending: Answer | None = None
         self.state: str = next(iter(machine.states))
         self.case: int = self._dialect.facts | sum(
             flat.bits[fact.name] for fact in flat.facts if fact.extension in offered
@@ -247,6 +264,14 @@ class Connection:
         return str(self._variables.get("cause", {}).get("reason") or "")
 
     @property
+    def ended(self) -> Ended | None:
+        """How the connection has ended, for logs and counters; None as long as it has not."""
+        code, answer = self.close_code, self._ending
+        if code is None or answer is None:
+            return None
+        return Ended(code, self.close_reason, answer.event, answer.source.partition("/")[0], answer.rule)
+
+    @property
     def machine(self) -> Lifecycle:
         """The sealed machine that decides."""
         return self._machine
@@ -325,6 +350,8 @@ class Connection:
         done = self._carry_out(answer.effects, given)
         for name, fields in answer.assigns:
             self._variables[name] = {key: self._value(value, given) for key, value in fields}
+            if name == "cause":
+                self._ending = answer
         if answer.moves:
             self.state = answer.target
             if self._came is None or self._machine.spec.events[answer.event].actor is not Actor.GIVEN:

@@ -124,6 +124,7 @@ REMEMBERED = {
     "statemachine/connection.py": {
         "_came": "the answer that led here, for the text of errors",
         "_dialect": "what the spec version of the scope means",
+        "_ending": "the answer that set the cause, for logs",
         "_context": "what value constraints may look at: the offered subprotocols",
         "_machine": "the sealed machine",
         "_observe": "who watches",
@@ -165,6 +166,13 @@ REMEMBERED = {
         "_deflater": "zlib's compressor",
         "_inflater": "zlib's decompressor of the message that is read",
         "_window": "the last bytes that came out",
+    },
+    "runtime/counters.py": {
+        "answered": "answers to handshakes, counted",
+        "events": "what happened, counted",
+        "outcomes": "connections that are gone, counted",
+        "refused": "refusals, counted",
+        "states": "connections that are there, counted",
     },
     "runtime/handshake.py": {
         "_come": "the bytes of the head, until it is complete",
@@ -216,6 +224,7 @@ REMEMBERED = {
         "_turn": "the queue of receive() calls (a resource)",
         "_wire": "effects to bytes, the peer's bytes to events",
     },
+    "src/wslifecycle/integrations/prometheus.py": {"_counters": "what it shows"},
     "runtime/wire.py": {
         "_codec": "payloads to frames and back",
         "_feed": "what the peer's bytes go through",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import math
 import socket
 import ssl
@@ -341,9 +342,12 @@ class TestWaitClosed:
                 assert closed.value.rcvd.code == 1012
 
         run(test(), loop)
-        assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
-            "Cancel 1 running task(s), the time of grace is over."
-        ]
+        told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert told[0] == "Cancel 1 running task(s), the time of grace is over."
+        assert re.search(
+            r"\[cancelled while it waited at test_server\.py:\d+ in app: await asyncio\.Event\(\)\.wait\(\)\]$", told[1]
+        )
+        assert len(told) == 2
 
     def test_drops_a_peer_that_does_not_go_after_the_time_of_grace(self, loop: Loop) -> None:
         async def test() -> None:
@@ -382,7 +386,7 @@ class TestWaitClosed:
         run(test(), loop)
 
     def test_leaves_behind_an_app_that_ignores_its_cancellation(
-        self, loop: Loop, monkeypatch: pytest.MonkeyPatch
+        self, loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr("wslifecycle.runtime.server.CANCEL_TIMEOUT", 0.1)
 
@@ -407,6 +411,11 @@ class TestWaitClosed:
             await until(lambda: not server._service.tasks)
 
         run(test(), loop)
+        (told,) = (text for record in caplog.records if "goes on" in (text := record.getMessage()))
+        assert re.fullmatch(
+            r"An app goes on after it was cancelled, and waits at test_server\.py:\d+ in app: await over\.wait\(\)\.",
+            told,
+        )
 
     def test_has_no_limit_without_a_time_of_grace(self, loop: Loop) -> None:
         async def test() -> None:

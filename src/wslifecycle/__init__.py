@@ -9,7 +9,7 @@ the diagrams and the command line are imported by whoever uses them.
 from typing import TYPE_CHECKING, Any
 
 from wslifecycle.statemachine import effects
-from wslifecycle.statemachine.connection import WAIT, Connection, Given
+from wslifecycle.statemachine.connection import WAIT, Connection, Ended, Given
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected, ImpossibleEvent
 from wslifecycle.statemachine.findings import Finding, SpecError
 from wslifecycle.statemachine.machine import Lifecycle, Refused, build, lifecycle
@@ -24,6 +24,7 @@ __all__ = [
     "ApplicationViolation",
     "Connection",
     "Disconnected",
+    "Ended",
     "Finding",
     "Given",
     "ImpossibleEvent",

@@ -1,0 +1,91 @@
+"""The command `autobahn`: the cases of the Autobahn suite against a server.
+
+Exit status: 0 no case failed, 1 one did, 2 misuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from wslifecycle.conformance.kit import servers
+from wslifecycle.conformance.stress.autobahn import LARGEST, PARTS, Case, Part, cases, summary
+from wslifecycle.conformance.stress.run import site
+
+
+@click.command("autobahn")
+@click.argument("names", nargs=-1, metavar="SERVER...")
+@click.option("--command", "commands", multiple=True, metavar="COMMAND", help="Another server, with {app} and {port}.")
+@click.option(
+    "--bin",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of programs of the environment that has the servers; this one if left out.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(list(PARTS)),
+    default="core",
+    show_default=True,
+    help="core: all but 9.*, 12.* and 13.*; more: these, with messages of up to 8 KiB where they are compressed.",
+)
+@click.option("--case", "only", multiple=True, metavar="NUMBER", help="Only these (6.*); may be given several times.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.pass_context
+def autobahn_command(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    commands: tuple[str, ...],
+    folder: Path | None,
+    part: Part,
+    only: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run the Autobahn cases for RFC 6455 and RFC 7692 against servers.
+
+    What is NON-STRICT is told, and no failure. SERVER is one of `wslifecycle conformance --list`.
+    """
+    take, leave = (only, ()) if only else PARTS[part]
+    try:
+        chosen = servers.chosen(names, commands, folder)
+    except (LookupError, ValueError) as error:
+        raise click.UsageError(str(error.args[0])) from None
+    found: dict[str, list[Case]] = {}
+    err = Console(stderr=True)
+    for server in chosen:
+        with err.status(f"{server.name}: the Autobahn cases"):
+            found[server.name] = _run(server, take, leave)
+        if not as_json:
+            _show(server.name, found[server.name])
+    if as_json:
+        click.echo(json.dumps({name: [asdict(case) for case in each] for name, each in found.items()}, indent=1))
+    ctx.exit(1 if any(case.failed for each in found.values() for case in each) else 0)
+
+
+def _run(server: servers.Server, take: tuple[str, ...], leave: tuple[str, ...]) -> list[Case]:
+    async def run() -> list[Case]:
+        async with site(server, {"max_size": LARGEST}) as one:
+            return await cases(one, take, leave)
+
+    try:
+        done = asyncio.run(run())
+    except ImportError:
+        raise click.UsageError("autobahn needs kosoku: pip install 'wslifecycle[stress]'") from None
+    except (servers.NotStarted, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    if not done:
+        raise click.UsageError(f"There is no case {', '.join(take)}.")
+    return done
+
+
+def _show(name: str, done: list[Case]) -> None:
+    for case in done:
+        if case.failed or case.behavior == "NON-STRICT":
+            word = f"{case.behavior}, close: {case.close}" if case.failed else case.behavior
+            click.echo(f"{case.number:8} {word}: {case.says}")
+    click.echo(f"{name}: {summary(done).says}")
