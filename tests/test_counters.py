@@ -196,7 +196,7 @@ class TestTheLog:
             "peer_eof -> closed/disconnect_due/running [R28]",
             "give_disconnect -> closed/ended/running [R28]",
             "app_send is refused in closed/ended/running [R32]",
-            "app_raise -> closed/ended/done [C40]",
+            "app_raise -> closed/ended/done [R52]",
         ]
 
     def test_shows_it_to_nobody_else(self, caplog: pytest.LogCaptureFixture) -> None:
