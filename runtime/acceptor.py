@@ -65,12 +65,16 @@ class Acceptor(asyncio.Protocol):
         if (counters := self._service.options.counters) is not None:
             counters.answers(status)
         self._service.logger.info("Request refused with %d: %s", status, why, extra={"status": status})
-        self._transport.write(answer)
-        if self._transport.can_write_eof():
-            end_writing(self._transport)
-            self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.close)
-        else:
-            self._transport.close()
+        try:
+            self._transport.write(answer)
+            if self._transport.can_write_eof():
+                end_writing(self._transport)
+                self._timer = asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+            else:
+                self._transport.close()
+        except Exception:
+            self._transport.abort()
+            raise
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

@@ -8,9 +8,11 @@ else. It counts for one process; reading from another thread is safe.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from wslifecycle.statemachine.connection import Ended
+from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle
 
@@ -46,9 +48,17 @@ class Counters:
                 self.states[source] -= 1
                 self.states[target] += 1
 
-    def refuses(self, rule: str) -> None:
-        """An app was refused something, by this rule."""
-        self.refused[rule] += 1
+    def watching(self, send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+        """The same `send()`, of which what is refused is counted."""
+
+        async def watched(message: Any) -> None:
+            try:
+                await send(message)
+            except (ApplicationViolation, Disconnected) as refusal:
+                self.refused[refusal.rule] += 1
+                raise
+
+        return watched
 
     def answers(self, status: int) -> None:
         """A handshake was answered."""

@@ -87,7 +87,7 @@ class Server:
         def acceptor() -> Acceptor:
             return Acceptor(self._service, self._connections)
 
-        secure: dict[str, Any] = {"ssl": ssl}
+        secure: dict[str, Any] = {"ssl": ssl, "start_serving": False}
         if ssl is not None:  # a TLS handshake may take as long as the request behind it
             secure["ssl_handshake_timeout"] = self._service.options.request_timeout
         if path is not None:
@@ -96,6 +96,11 @@ class Server:
             self._listener = await loop.create_server(acceptor, sock=sock, **secure)
         else:
             self._listener = await loop.create_server(acceptor, host, port, **secure)
+        try:
+            await self._listener.start_serving()
+        except BaseException:  # cancelled: asyncio listens already, and waits for a turn of the loop
+            self.close()
+            raise
 
     @property
     def sockets(self) -> tuple[Any, ...]:

@@ -30,7 +30,6 @@ from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.places import where_cancelled
 from wslifecycle.runtime.wire import Wire
 from wslifecycle.statemachine import effects as fx
-from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 from wslifecycle.statemachine.flatten import Answer
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -104,12 +103,11 @@ class Session(asyncio.Protocol):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._scope: dict[str, Any] = {}
+        self._scope = self._told(request.scope)
 
     def start(self, request: Request) -> asyncio.Task[None]:
         """Starts the app. The task ends when its callable does; a loss of the connection does not cancel it (C18)."""
         service = self._service
-        self._scope = self._told(request.scope)
         if service.options.on_session is not None:
             service.options.on_session(self)
         self.carry_out(self._connection.started())
@@ -138,9 +136,10 @@ class Session(asyncio.Protocol):
         return scope if service.state is None else scope | {"state": dict(service.state)}
 
     async def _run(self) -> None:
-        log = self._service.logger
+        log, counters = self._service.logger, self._service.options.counters
+        send = self.send if counters is None else counters.watching(self.send)
         try:
-            result: object = await self._service.app(self._scope, self.receive, self.send)  # type: ignore[func-returns-value]
+            result: object = await self._service.app(self._scope, self.receive, send)  # type: ignore[func-returns-value]
         except BaseException as error:
             self.happened(self._connection.app_raised(error))
             task = asyncio.current_task()
@@ -185,16 +184,11 @@ class Session(asyncio.Protocol):
 
         Raises what `Connection.app_sent` raises, and `Disconnected` when the connection ends while it waits (C43).
         """
-        try:
-            effects = self._connection.app_sent(message)
-        except (ApplicationViolation, Disconnected) as refusal:
-            if (counters := self._service.options.counters) is not None:
-                counters.refuses(refusal.rule)
-            raise
+        effects = self._connection.app_sent(message)
         self.happened(effects)
         if not effects or any(isinstance(effect, _LAST) for effect in effects):
             return
-        if self._transport.is_closing():
+        if self._gone():
             await asyncio.sleep(0)  # after a reset no write fails or waits: a loop of send() would never hear of it
         if self._goes_on.is_set():
             return
@@ -298,6 +292,25 @@ class Session(asyncio.Protocol):
 
     def carry_out(self, effects: Sequence[fx.Effect]) -> None:
         """Carries out effects in their order."""
+        try:
+            self._carry_out(effects)
+        except Exception as error:
+            self._drop(error)
+
+    def _drop(self, error: Exception) -> None:
+        """Drops a transport that raises, which none should: the connection is lost, and told of like any other."""
+        self._service.logger.error("The transport of %s failed.", self._client(), exc_info=error)
+        self._transport.abort()
+
+    def _gone(self) -> bool:
+        """Whether the transport is closing; its protocol need not have heard of that yet."""
+        try:
+            return self._transport.is_closing()
+        except Exception as error:
+            self._drop(error)
+            return True
+
+    def _carry_out(self, effects: Sequence[fx.Effect]) -> None:
         for effect in effects:
             match effect:
                 case fx.SendPong():
@@ -335,12 +348,18 @@ class Session(asyncio.Protocol):
             self._transport.write(data)
 
     def _flush_pong(self) -> None:
-        if self._pong is not None and not self._transport.is_closing():
-            self._transport.write(self._wire.encode(self._pong))
+        if self._pong is not None and not self._gone():
+            self._put(self._wire.encode(self._pong))
         self._pong = None
 
+    def _put(self, frame: bytes) -> None:
+        try:
+            self._transport.write(frame)
+        except Exception as error:
+            self._drop(error)
+
     def _ping(self, payload: bytes) -> None:
-        self._transport.write(self._wire.ping(payload))
+        self._put(self._wire.ping(payload))
 
     def _pause_reading(self) -> None:
         """Pauses reading: from the transport, and of what was read from it already."""

@@ -213,7 +213,7 @@ def draw(done: Soaked, file: Path) -> None:
         for label, values in curves.items():
             place.plot(at, values, label=label, linewidth=1)
         place.set_ylabel(title)
-        place.set_ylim(bottom=0)
+        place.set_ylim(0, 1.15 * max(max(values, default=1.0) for values in curves.values()) or 1.0)
         place.grid(alpha=0.3)
         if len(curves) > 1:
             place.legend(loc="upper right")
