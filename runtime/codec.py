@@ -220,7 +220,7 @@ class _Payloads(Extension):
         if self._opcode.iscontrol() or not fin:
             return None
         rest = b"" if self._inflate is None else self._inflated(None)
-        self._size = 0
+        self._size, self._inflate = 0, None
         return rest
 
     def frame_outbound(self, proto: Any, opcode: Opcode, rsv: RsvBits, data: bytes, fin: bool) -> tuple[RsvBits, bytes]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import math
+import re
 import socket
 import ssl
 import time

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from wslifecycle.conformance.peer import frame
+from wslifecycle.conformance.peer import FRAMES, frame
 
 PATIENCE = 10.0
 """Seconds that an answer may take."""
@@ -20,6 +20,9 @@ REQUEST = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n"
 )
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+
+FAULTY = {kind: make for kind, make in FRAMES.items() if kind != "too_big"}
+"""Frames that break RFC 6455 whatever the limits of a server are."""
 
 Frame: TypeAlias = tuple[int, bytes]
 """A frame of the server: its opcode and its payload."""
@@ -93,9 +96,10 @@ class Client:
         return sent
 
     async def frame(self) -> Frame:
-        """The next frame of the server. Raises `EOFError` at the end of the connection, `OSError`."""
-        while (found := parsed(self._read)) is None:
-            await self._more()
+        """The next frame of the server. Raises `EOFError` at the end of the connection, `OSError`, `TimeoutError`."""
+        async with asyncio.timeout(PATIENCE):
+            while (found := parsed(self._read)) is None:
+                await self._more()
         return found
 
     async def message(self, seconds: float = PATIENCE) -> str:
@@ -110,19 +114,18 @@ class Client:
                 elif opcode == 8:
                     raise EOFError
 
-    async def end(self, seconds: float) -> int | None:
-        """Reads to the end of the connection: the code of the server's Close (1005: none in it), None without one.
+    async def closed(self, seconds: float) -> int | None:
+        """The code of the server's Close (1005: none in it); None where the connection ends without one.
 
-        Raises `TimeoutError` where the server does not end it.
+        Raises `TimeoutError` where the server does neither.
         """
-        code = None
         async with asyncio.timeout(seconds):
             with contextlib.suppress(OSError, EOFError):
                 while True:
                     opcode, payload = await self.frame()
                     if opcode == 8:
-                        code = int.from_bytes(payload[:2]) if payload else 1005
-        return code
+                        return int.from_bytes(payload[:2]) if payload else 1005
+        return None
 
     async def rest(self, seconds: float) -> bytes:
         """Everything up to the end of the connection, as bytes. Raises `TimeoutError`."""

@@ -14,6 +14,9 @@ from wslifecycle.conformance.stress.site import Site
 IDLE = 5000
 BUSY = 1000
 SECONDS = 10.0
+LATE = 20.0
+"""Seconds after which an answer does not come any more."""
+
 BESIDE = 200
 """Handshakes that go on at the same time, where not all are meant to."""
 
@@ -94,7 +97,7 @@ async def busy(site: Site) -> Figure:
     waits.clear()
     begun = time.perf_counter()
     end = begun + SECONDS
-    _, pending = await asyncio.wait({peer.over for peer in peers}, timeout=SECONDS + 30)
+    _, pending = await asyncio.wait({peer.over for peer in peers}, timeout=SECONDS + LATE)
     rate = len(waits) / (time.perf_counter() - begun)
     faults = len(pending) + sum(bool(peer.fault) for peer in peers)
     for peer in peers:

@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wslifecycle.conformance.peer import FRAMES, frame
-from wslifecycle.conformance.stress.client import DEFLATE, Refused, closing, connected, dialled, text
+from wslifecycle.conformance.peer import frame
+from wslifecycle.conformance.stress.client import DEFLATE, FAULTY, Refused, closing, connected, dialled, text
 from wslifecycle.conformance.stress.site import Site
 from wslifecycle.conformance.stress.watch import MIB
 
@@ -27,6 +27,9 @@ VISITORS = 100
 
 PAUSE = 0.2
 """Seconds that a visitor pauses at most between two visits."""
+
+PATIENCE = 15.0
+"""Seconds until everything has to be gone when the visitors are."""
 
 GROWTH = 0.05
 SLACK = 4 * MIB
@@ -70,14 +73,17 @@ async def soak(site: Site, seconds: float, tell: Callable[[Sample], None], seed:
     while time.monotonic() - begun < seconds and site.process.alive and not probe.done():
         await asyncio.sleep(1)
         taken, waits[:] = sorted(waits), []
-        half, late = (taken[len(taken) // 2], taken[int(len(taken) * 0.99)]) if taken else (1.0, 1.0)
+        half, most = (taken[len(taken) // 2], taken[int(len(taken) * 0.99)]) if taken else (1.0, 1.0)
         at = time.monotonic() - begun
-        sample = Sample(at, site.watch.memory, site.watch.descriptors, done.visits, half, late)
+        sample = Sample(at, site.watch.memory, site.watch.descriptors, done.visits, half, most)
         done.samples.append(sample)
         tell(sample)
     stop.set()
+    _, late = await asyncio.wait({probe, *visitors}, timeout=PATIENCE)
+    for task in late:
+        task.cancel()
     for ended in await asyncio.gather(probe, *visitors, return_exceptions=True):
-        if isinstance(ended, BaseException):
+        if isinstance(ended, Exception):
             done.faults.append(f"a visitor failed: {ended!r}")
     done.faults += grown([sample.memory for sample in done.samples])
     done.faults += await _left(site, before, offset) if site.process.alive else ["the server has ended"]
@@ -102,12 +108,12 @@ async def _left(site: Site, before: int, offset: int) -> list[str]:
         running = (await site.stats())["running"]
         return not any(running.get(name) for name in ("echo", "numbers"))
 
-    faults = [] if await site.until(gone, 15) is not None else ["apps are left"]
+    faults = [] if await site.until(gone, PATIENCE) is not None else ["apps are left"]
 
     async def shut() -> bool:
         return site.watch.descriptors <= before
 
-    if await site.until(shut, 15) is None:
+    if await site.until(shut, PATIENCE) is None:
         faults.append(f"{site.watch.descriptors - before} sockets are left")
     if disorder := (await site.stats())["disorder"]:
         faults.append(f"messages were lost: {disorder[0]}")
@@ -145,7 +151,7 @@ async def _echoes(port: int, chance: random.Random) -> None:
             await client.frame()
             await client.frame()
         await client.send(closing())
-        await client.end(5)
+        await client.closed(5)
 
 
 async def _counts(port: int, chance: random.Random) -> None:
@@ -161,8 +167,8 @@ async def _counts(port: int, chance: random.Random) -> None:
 
 async def _breaks_rules(port: int, chance: random.Random) -> None:
     async with connected(port) as client:
-        await client.send(text("one"), chance.choice(list(FRAMES.values()))())
-        await client.end(5)
+        await client.send(text("one"), chance.choice(list(FAULTY.values()))())
+        await client.closed(5)
 
 
 async def _garbles(port: int, chance: random.Random) -> None:
