@@ -10,8 +10,8 @@ FUZZ = WSLIFECYCLE_FUZZ_SECONDS=$(1) $(BIN)/pytest -q -n auto -o faulthandler_ti
 CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long faults conformance \
-	profiles pairs test-all test-oldest style types bench clean
+.PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long fuzz-bytes faults \
+	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ fuzz: $(READY) ## visit every situation of our runtime, then fuzz it for 90 seco
 fuzz-long: $(READY) ## fuzz it for as long as you like, and see how far it is (MINUTES=60)
 	$(call FUZZ,$$((60 * $(or $(MINUTES),60))))
 
+fuzz-bytes: $(READY) ## send it any bytes, for a request and for frames (MINUTES=1)
+	WSLIFECYCLE_BYTES_SECONDS=$$(expr 60 \* $(or $(MINUTES),1) / 4) $(BIN)/pytest -q -n auto -o faulthandler_timeout=3600 tests/bytes
+
 faults: $(READY) ## plant 55 faults in our runtime, one by one: does the fuzzer find them, and in how few acts? (15 min)
 	$(BIN)/python -m tests.stateful.hunt
 
@@ -95,6 +98,20 @@ $(SERVERS)/bin/granian: | $(READY)
 
 pairs: $(READY) ## measure the kit on 38 real bugs, each in a release that has it and one that has not (an hour; goes on)
 	$(BIN)/wslifecycle pairs
+
+autobahn: $(READY) ## run the Autobahn cases against our runtime, in its three ways in (2 min)
+	$(BIN)/wslifecycle autobahn wslifecycle --part more
+
+stress: $(READY) ## try to break our runtime: load, faults, bad input, hostile peers, each against a bound (3 min)
+	@mkdir -p build/stress
+	$(BIN)/wslifecycle stress wslifecycle:start_server --json build/stress/own.json
+	$(BIN)/wslifecycle stress wslifecycle:httptools --skip head --skip slow-request --json build/stress/uvicorn.json
+
+stress-all: $(SERVERS)/bin/granian ## the same with the newest releases of all servers; writes the table in the README (15 min)
+	$(BIN)/python benchmarks/stress.py $(SERVERS)/bin
+
+soak: $(READY) ## have visitors come and go, and draw what our runtime takes, into build/soak.png (MINUTES=10)
+	$(BIN)/wslifecycle soak wslifecycle:start_server --minutes $(or $(MINUTES),10) -o build/soak.png
 
 bench: $(READY) ## measure what one consultation of the machine costs, and what a check of it does
 	$(BIN)/python benchmarks/consult.py

@@ -13,6 +13,7 @@ cut (R2), and a fault of the peer cannot be taken for a Close (C47).
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -138,7 +139,7 @@ class WsprotoCodec:
                     yield event
         except ParseFailed as fault:
             self._decoder = self._message = None
-            yield Violation(int(fault.code), self._payloads.complaint or str(fault))
+            yield Violation(int(fault.code), self._payloads.complaint or _words(fault))
 
     def _event(self, frame: Frame) -> Event | None:
         """What a frame, or the part of one that has come, means; nothing while its message is not complete."""
@@ -172,6 +173,13 @@ class WsprotoCodec:
                 code = int.from_bytes(payload[:2], "big") if payload else None
                 return bytes(self._encoder.close(code, payload[2:].decode() or None))
         return bytes(self._encoder.send_data(payload))
+
+
+def _words(fault: ParseFailed) -> str:
+    """What wsproto complains of, for a person on the other side."""
+    if fault.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA:
+        return "text that is not UTF-8"
+    return re.sub(r"<Opcode\.(\w+): \d+>", r"\1", str(fault))
 
 
 class _Payloads(Extension):

@@ -229,7 +229,7 @@ class Session(asyncio.Protocol):
                 self.happened(self._connection.peer_closed(code, reason))
             case codec.Violation(code, complaint):
                 self._service.logger.debug("%s is at fault: %s", self._client(), complaint)
-                self.happened(self._connection.peer_violated(code))
+                self.happened(self._connection.peer_violated(code, complaint))
 
     def eof_received(self) -> None:
         """The peer ended its side; whatever is written is flushed and then the transport ends."""

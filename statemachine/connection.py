@@ -213,7 +213,7 @@ class Connection:
     def peer_closed(self, code: int | None = None, reason: str = "") -> tuple[Effect, ...]:
         """The peer's Close frame was decoded; `code` is None when it had none. An illegal one fails it (C20, W10)."""
         if code is not None and not in_ranges(code, self._machine.flat.value("C20", "peer")):
-            return self.peer_violated(1002)
+            return self.peer_violated(1002, f"illegal close code {code}")
         return self._happened("peer_close", code=None if code is None else int(code), reason=reason)
 
     def peer_eof(self) -> tuple[Effect, ...]:

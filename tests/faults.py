@@ -263,8 +263,8 @@ FAULTS: tuple[Fault, ...] = (
         "violation_is_no_news",
         "A receive() that waits is not told that the peer broke the protocol before the transport is gone.",
         "session",
-        "                self.happened(self._connection.peer_violated(code))\n",
-        "                self.carry_out(self._connection.peer_violated(code))\n",
+        "                self.happened(self._connection.peer_violated(code, complaint))\n",
+        "                self.carry_out(self._connection.peer_violated(code, complaint))\n",
     ),
     Fault(
         "return_is_no_news",

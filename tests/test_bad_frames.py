@@ -147,9 +147,11 @@ async def failed(stage: Scene, data: bytes, code: int, cut: str, *, compression:
         await hand.sees("end")
         again = await puppet.given()
     seen = hand.seen[1:]
-    due = (["before", (code, "")], [(code, "")], [{"close": {"code": code, "reason": ""}}, {"end": True}])
+    reason = seen[0].get("close", {}).get("reason", "")
+    due = (["before", (code, reason)], [(code, reason)], [{"close": {"code": code, "reason": reason}}, {"end": True}])
     told = (given, again, seen)
-    return "" if told == due and alive.startswith("failing/") else f"{told}, not {due}, in {alive}"
+    right = told == due and alive.startswith("failing/") and reason and reason.isprintable()
+    return "" if right else f"{told}, not {due}, in {alive}"
 
 
 class TestBadFrames:
@@ -198,9 +200,9 @@ class TestBadFrames:
                 hand.write(text("before"), frame(3), text("after"))
                 await until(lambda: puppet.state == "handshake/waiting/running")
                 await puppet.send(ACCEPT)
-                assert await puppet.given(2) == ["before", (1002, "")]
+                assert await puppet.given(2) == ["before", (1002, "Invalid opcode 0x3")]
                 await hand.sees("close")
-                assert hand.seen[1:] == [{"close": {"code": 1002, "reason": ""}}]
+                assert hand.seen[1:] == [{"close": {"code": 1002, "reason": "Invalid opcode 0x3"}}]
 
         run(test)
 
@@ -228,14 +230,15 @@ class TestBadFrames:
             async with scene(way, **options) as stage, stage.connection(ACCEPT) as (hand, puppet):
                 await hand.sees("handshake")
                 await hand.act("peer violates", kind)
-                assert await hand.sees("close") == {"code": VIOLATIONS[kind], "reason": ""}
+                close = await hand.sees("close")
+                assert close["code"] == VIOLATIONS[kind]
                 assert puppet.state.startswith("failing/")
                 while not hand.refused:
                     hand.write(text("more"))
                     await asyncio.sleep(0.01)
                 assert puppet.state.startswith("closed/")
                 assert hand.kinds() == ["handshake", "close", "end"]
-                assert await puppet.given(2) == [(VIOLATIONS[kind], "")] * 2
+                assert await puppet.given(2) == [(close["code"], close["reason"])] * 2
 
         run(test)
 

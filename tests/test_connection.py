@@ -223,7 +223,7 @@ class TestValues:
 
     def test_an_illegal_close_code_of_the_peer_fails_it(self) -> None:
         connection = opened()
-        assert connection.peer_closed(999)[0] == fx.SendClose(1002, "")
+        assert connection.peer_closed(999)[0] == fx.SendClose(1002, "illegal close code 999")
         assert connection.state.startswith("failing/")
 
 
@@ -505,7 +505,9 @@ class TestWhatAReviewFound:
         assert connection.close_reason == "é" * 61
 
     def test_the_peer_never_gets_back_a_code_that_may_not_be_sent(self) -> None:
-        assert opened(machine=profile(C20="sent")).peer_closed(1006)[0] == fx.SendClose(1002, "")
+        assert opened(machine=profile(C20="sent")).peer_closed(1006)[0] == (
+            fx.SendClose(1002, "illegal close code 1006")
+        )
 
     def test_there_is_one_reference(self) -> None:
         assert lifecycle() is lifecycle("reference")

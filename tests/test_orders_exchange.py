@@ -240,7 +240,8 @@ def test_a_fault_of_a_peer_that_is_gone_already_ends_in_peace() -> None:
         x.peer_shuts()  # its reset comes before our side is ended
         x.settle()
         assert "    the transport: write_eof" in x.story
-        assert x.witness.told == {"type": "websocket.disconnect", "code": 1002, "reason": ""}
+        due = {"type": "websocket.disconnect", "code": 1002, "reason": "Reserved bit set unexpectedly"}
+        assert x.witness.told == due
 
 
 def test_a_loop_without_a_running_one_makes_a_protocol_as_if_it_ran() -> None:

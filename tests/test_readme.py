@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.stress import KEPT, written
 from wslifecycle import ApplicationViolation, Connection
 from wslifecycle.__main__ import main
+from wslifecycle.conformance.stress.results import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -77,3 +79,7 @@ def test_each_verb_is_in_the_makefile() -> None:
 def test_no_recipe_has_more_than_three_lines() -> None:
     for recipe in re.findall(r"^[a-z$().-]+:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE):
         assert recipe.count("\n") <= 3, recipe
+
+
+def test_the_table_of_what_was_tried_is_what_was_measured() -> None:
+    assert written(README, load(KEPT.read_text(encoding="utf-8"))) == README

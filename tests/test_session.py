@@ -155,10 +155,11 @@ class TestC14BytesBeforeTheAccept:
             app = Notes()
             async with serving(app) as site, site.peer() as peer:
                 await peer.upgrade(REQUEST + b"\x81\x02hi")  # not masked
-                assert await peer.closed_with() == (1002, "")
+                closed = await peer.closed_with()
                 peer.end()
                 assert await peer.rest() == b""
-            assert app.given == [(1002, "")]
+            assert app.given == [closed]
+            assert closed == (1002, "server received unexpected unmasked frame")
 
         run(test(), loop)
 
@@ -822,11 +823,13 @@ class TestThePeer:
             app = Notes()
             async with serving(app, Options(max_size=1000)) as site, site.upgraded() as peer:
                 peer.send(text("before"), data, text("after"), frame(9, b"after"))
-                assert await peer.frame() == (8, code.to_bytes(2))
+                closed = await peer.closed_with()
                 peer.send(close_frame(1000), bytes(1 << 20))
                 peer.end()
                 assert await peer.rest() == b""
-            assert app.given == ["before", (code, "")]
+            assert app.given == ["before", closed]
+            assert closed[0] == code
+            assert closed[1], "it says what was wrong"
 
         run(test(), loop)
 
@@ -839,7 +842,7 @@ class TestThePeer:
                 peer.send(text("one"), text("two"), between, frame(3))
                 assert await peer.frame() == (1, b"one")
                 assert await peer.frame() == (1, b"two")
-                assert await peer.closed_with() == (1002, "")
+                assert await peer.closed_with() == (1002, "Invalid opcode 0x3")
 
         run(test(), loop)
 
@@ -849,7 +852,7 @@ class TestThePeer:
                 session.data_received(text("one") + frame(3))
                 session.connection_lost(None)
                 assert (await receive())["text"] == "one"
-                assert await receive() == disconnect(1002)
+                assert await receive() == disconnect(1002, "Invalid opcode 0x3")
                 peer.reset()
 
         run(test(), loop)
@@ -1258,8 +1261,8 @@ class TestCompression:
             async with held(ACCEPT, options=Options(max_size=1000), request=OFFER) as (peer, _, receive, _):
                 peer.send(compressed(bytes(1000)), compressed(bytes(1 << 26)))
                 assert (await receive())["bytes"] == bytes(1000)
-                assert await peer.closed_with() == (1009, "")
-                assert await receive() == disconnect(1009)
+                assert await peer.closed_with() == (1009, reason := "message over 1000 bytes")
+                assert await receive() == disconnect(1009, reason)
 
         run(test(), loop)
 
@@ -1504,7 +1507,7 @@ class TestTheLog:
         [
             (Notes(), frame(8), "1005"),
             (Notes(), b"", "1006"),
-            (Notes(), frame(3), "1002"),
+            (Notes(), frame(3), "1002 'Invalid opcode 0x3'"),
             (returns, b"", "1000"),
             (returns, close_frame(3001), "1000"),
         ],

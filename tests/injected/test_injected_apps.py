@@ -119,8 +119,8 @@ async def is_refused(peer: Peer) -> None:
     assert (await peer.head()).startswith(b"HTTP/1.1 500 ")
 
 
-async def is_closed(peer: Peer, code: int = 1011) -> None:
-    assert await peer.closed_with() == (code, "")
+async def is_closed(peer: Peer, code: int = 1011, reason: str = "") -> None:
+    assert await peer.closed_with() == (code, reason)
     peer.send(close_frame(code))
     peer.end()
 
@@ -131,7 +131,7 @@ async def is_closed_after_all(peer: Peer) -> None:
 
 
 async def is_failed(peer: Peer) -> None:
-    await is_closed(peer, 1002)
+    await is_closed(peer, 1002, "Invalid opcode 0x3")
 
 
 async def goes(peer: Peer) -> None:
