@@ -12,6 +12,7 @@ from typing import Any
 
 from wslifecycle.conformance.kit import servers
 from wslifecycle.conformance.stress import app
+from wslifecycle.conformance.stress.client import Refused
 from wslifecycle.conformance.stress.results import Figure, Tried
 from wslifecycle.conformance.stress.site import Site
 from wslifecycle.conformance.stress.trials import Trial
@@ -57,5 +58,7 @@ async def _run(trial: Trial, one: Site) -> Figure:
     try:
         async with asyncio.timeout(LONGEST):
             return await trial.run(one)
+    except Refused:
+        return Figure("answers no handshake", False)
     except Exception as error:
         return Figure(f"died: {error!r}" if not one.process.alive else f"failed: {error!r}"[:60], False)

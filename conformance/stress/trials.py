@@ -160,7 +160,7 @@ async def unread(site: Site) -> Figure:
 def lasted(seconds: float | None, bound: float, what: str = "") -> Figure:
     """So many seconds, None for never."""
     if seconds is None:
-        return Figure(f"never ({WAITING:.0f} s)", False)
+        return Figure(f"not in {WAITING:.0f} s", False)
     return Figure(f"{seconds:.1f} s{what}", seconds <= bound)
 
 
@@ -346,12 +346,12 @@ async def cut(site: Site) -> Figure:
     async def none_left() -> bool:
         return await site.running("numbers") == 0
 
-    ended = await site.until(none_left, 5)
+    ended = await site.until(none_left, WAITING)
 
     async def closed() -> bool:
         return site.watch.descriptors <= before
 
-    shut = await site.until(closed, 5)
+    shut = await site.until(closed, WAITING)
     disorder = (await site.stats())["disorder"]
     crashes = site.process.log_since(offset).count("Traceback")
     faults = [
