@@ -299,7 +299,7 @@ class Session(asyncio.Protocol):
 
     def _drop(self, error: Exception) -> None:
         """Drops a transport that raises, which none should: the connection is lost, and told of like any other."""
-        self._service.logger.error("The transport of %s failed.", self._client(), exc_info=error)
+        self._service.logger.error("The connection of %s failed and is dropped.", self._client(), exc_info=error)
         self._transport.abort()
 
     def _gone(self) -> bool:
