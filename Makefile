@@ -51,8 +51,8 @@ cover: $(READY) ## try every event in every state, on a Connection and over sock
 	WSLIFECYCLE_COVER=build/cover $(BIN)/pytest tests/test_cover_ways.py
 	$(BIN)/wslifecycle cover --from build/cover -o build/cover/coverage.svg
 
-test: $(READY) ## run the tests, with asyncio in debug mode
-	PYTHONASYNCIODEBUG=1 $(BIN)/pytest
+test: $(READY) ## run the tests on all cores, with asyncio in debug mode
+	PYTHONASYNCIODEBUG=1 $(BIN)/pytest -n auto --dist loadgroup
 
 fuzz: $(READY) ## visit every situation of our runtime, then fuzz it for 90 seconds: any app, any peer, in any order
 	$(BIN)/pytest -q tests/stateful/sweep.py

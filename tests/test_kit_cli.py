@@ -21,6 +21,8 @@ from wslifecycle.conformance.kit.results import Deviation, Line, Report, Verdict
 from wslifecycle.statemachine.difference import difference
 from wslifecycle.statemachine.load import load_profile, load_spec
 
+pytestmark = pytest.mark.xdist_group("servers")  # one at a time: they are judged by what they do in time
+
 ROOT = Path(__file__).parents[1]
 SPEC = load_spec()
 

@@ -24,6 +24,8 @@ from wslifecycle.conformance.kit.run import KitError, conform
 from wslifecycle.conformance.kit.script import Step, Terms
 from wslifecycle.statemachine.load import load_profile, load_spec
 
+pytestmark = pytest.mark.xdist_group("servers")  # one at a time: they are judged by what they do in time
+
 TESTS = Path(__file__).parent
 OWN = servers.find("wslifecycle:start_server")[0]
 

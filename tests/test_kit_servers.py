@@ -25,6 +25,8 @@ from tests.processes import exists, until
 from wslifecycle.conformance.kit import environments, servers
 from wslifecycle.conformance.kit.environments import NoEnvironment, environment
 
+pytestmark = pytest.mark.xdist_group("servers")  # one at a time: they are judged by what they do in time
+
 APP = """
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import socket
 import ssl
@@ -728,7 +729,7 @@ class TestTheLog:
             path = str(tmp_path / "served")
             async with serving(way, opened(), path=path, **plain(way)):
                 with socket.socket(socket.AF_UNIX) as raw:
-                    raw.bind(name if isinstance(name, bytes) else str(tmp_path / name))
+                    raw.bind(name + b"%d" % os.getpid() if isinstance(name, bytes) else str(tmp_path / name))
                     raw.connect(path)
                     raw.sendall(REQUEST + close_frame(1000))
                     raw.setblocking(False)

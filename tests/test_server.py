@@ -742,9 +742,9 @@ class TestTLS:
             app = Notes()
             async with over_tls(app) as (peer, _):
                 peer.send(frame(3))
-                assert await peer.closed_with() == (1002, "")
+                assert await peer.closed_with() == (1002, "Invalid opcode 0x3")
                 assert await peer.rest() == b""
-            assert app.given == [(1002, "")]
+            assert app.given == [(1002, "Invalid opcode 0x3")]
 
         run(test(), loop)
 

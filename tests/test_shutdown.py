@@ -25,7 +25,12 @@ ENDS: dict[str, tuple[list[Message], str, list[str], tuple[int, str]]] = {
     "denying": ([START, {**BODY, "more_body": True}], "", ["head", "chunk", "end"], (1012, "")),
     "open": ([ACCEPT], "", ["handshake", "close", "end"], (1012, "")),
     "closing": ([ACCEPT, CLOSE], "", ["handshake", "close", "end"], (3000, "enough")),
-    "failing": ([ACCEPT], "peer violates", ["handshake", "close", "end"], (1002, "")),
+    "failing": (
+        [ACCEPT],
+        "peer violates",
+        ["handshake", "close", "end"],
+        (1002, "server received unexpected unmasked frame"),
+    ),
     "closed": ([ACCEPT], "peer ends", ["handshake", "end"], LOST),
 }
 """For each state of the wire: what the app sends, what the peer does, what it sees in the end, what the app is told."""

@@ -21,6 +21,8 @@ from wslifecycle.conformance.stress.run import site, tried
 from wslifecycle.conformance.stress.soak import Sample, Soaked, draw, grown, soak
 from wslifecycle.conformance.stress.watch import MIB
 
+pytestmark = pytest.mark.xdist_group("servers")  # one at a time: they are judged by what they do in time
+
 NAIVE = f"{sys.executable} {Path(__file__).with_name('naive.py')} {{app}} --port {{port}}"
 BY_NAME = {trial.name: trial for trial in trials.TRIALS}
 

@@ -24,6 +24,8 @@ import uvicorn
 from tests.processes import PATIENCE, TESTS, Bare, Server, codes_at_shutdown, served, started, until, visit
 from wslifecycle.serve import PROTOCOL
 
+pytestmark = pytest.mark.xdist_group("servers")  # one at a time: they are judged by what they do in time
+
 SERVE = (str(Path(sys.executable).with_name("wslifecycle")), "serve")
 TAKES_ANY_NAME = tuple(map(int, uvicorn.__version__.split(".")[:2])) >= (0, 36)
 UVICORN = (sys.executable, "-m", "uvicorn", "--ws", PROTOCOL) if TAKES_ANY_NAME else SERVE

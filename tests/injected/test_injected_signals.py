@@ -25,6 +25,8 @@ from tests.raw import asking, close_frame, text
 from wslifecycle.conformance.peer import frame
 from wslifecycle.serve import PROTOCOL
 
+pytestmark = pytest.mark.xdist_group("servers")  # one at a time: they are judged by what they do in time
+
 HERE = Path(__file__).parent
 GRACE = 2
 SLACK = 10
