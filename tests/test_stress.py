@@ -209,3 +209,9 @@ class TestTheCommands:
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code == 2
         assert says in done.output
+
+    def test_that_lack_a_library_say_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "wslifecycle.cli_soak", None)
+        done = CliRunner().invoke(main, ["soak", "wslifecycle"])
+        assert done.exit_code == 2
+        assert "pip install 'wslifecycle[stress]'" in done.output

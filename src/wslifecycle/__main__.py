@@ -261,16 +261,16 @@ def demo(ctx: click.Context, names: tuple[str, ...], output: Path, listed: bool,
 main.add_command(check_command)
 main.add_command(replay_command)
 main.add_command(cover_command)
-for name, says in (
-    ("autobahn", "Run the Autobahn cases against servers."),
-    ("conformance", "Hold servers against the spec, from outside."),
-    ("diff", "Tell how two profiles differ, in words and as a picture."),
-    ("fuzz", "Fuzz a live server."),
-    ("pairs", "Measure the conformance kit on released bugs."),
-    ("soak", "Have visitors come and go at a server for long."),
-    ("stress", "Try to break servers: load, faults, bad input, hostile peers."),
+for name, says, extra in (
+    ("autobahn", "Run the Autobahn cases against servers.", "stress"),
+    ("conformance", "Hold servers against the spec, from outside.", "conformance"),
+    ("diff", "Tell how two profiles differ, in words and as a picture.", "cli,diagram"),
+    ("fuzz", "Fuzz a live server.", "fuzz"),
+    ("pairs", "Measure the conformance kit on released bugs.", "conformance"),
+    ("soak", "Have visitors come and go at a server for long.", "stress"),
+    ("stress", "Try to break servers: load, faults, bad input, hostile peers.", "stress"),
 ):
-    main.add_command(Later(name, f"wslifecycle.cli_{name}", says))
+    main.add_command(Later(name, f"wslifecycle.cli_{name}", says, extra))
 main.add_command(spin_command)
 main.add_command(export_command)
 main.add_command(mutants)

@@ -64,13 +64,23 @@ def console() -> Console:
 
 
 class Later(click.Command):
-    """Stands in for a command until it is called: its module is imported then, and the others start without it."""
+    """Stands in for a command until it is called: its module is imported then, and the others start without it.
 
-    def __init__(self, name: str, module: str, short_help: str) -> None:
+    `extra` is what has to be installed for it.
+    """
+
+    def __init__(self, name: str, module: str, short_help: str, extra: str) -> None:
         super().__init__(name, short_help=short_help)
+        self._extra = extra
         self._module = module
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
-        """The context of the command itself, so that this is what click invokes."""
-        command: click.Command = getattr(import_module(self._module), f"{self.name}_command")
+        """The context of the command itself, so that this is what click invokes. Raises `click.UsageError` where
+        something is not installed.
+        """
+        try:
+            command: click.Command = getattr(import_module(self._module), f"{self.name}_command")
+        except ModuleNotFoundError as missing:
+            library = str(missing.name).partition(".")[0]
+            raise click.UsageError(f"{self.name} needs {library}: pip install 'wslifecycle[{self._extra}]'") from None
         return command.make_context(info_name, args, *rest, **extra)

@@ -13,20 +13,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from wslifecycle.cli_servers import chosen, server_options
 from wslifecycle.conformance.kit import servers
 from wslifecycle.conformance.stress.autobahn import LARGEST, LEFT_OUT, Case, Part, cases, summary
 from wslifecycle.conformance.stress.run import site
 
 
 @click.command("autobahn")
-@click.argument("names", nargs=-1, metavar="SERVER...")
-@click.option("--command", "commands", multiple=True, metavar="COMMAND", help="Another server, with {app} and {port}.")
-@click.option(
-    "--bin",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of programs of the environment that has the servers; this one if left out.",
-)
+@server_options
 @click.option(
     "--part",
     type=click.Choice(list(LEFT_OUT)),
@@ -51,13 +45,10 @@ def autobahn_command(
     What is NON-STRICT is told, and no failure. SERVER is one of `wslifecycle conformance --list`.
     """
     take, leave = (only, ()) if only else ((), LEFT_OUT[part])
-    try:
-        chosen = servers.chosen(names, commands, folder)
-    except (LookupError, ValueError) as error:
-        raise click.UsageError(str(error.args[0])) from None
+    picked = chosen(names, commands, folder)
     found: dict[str, list[Case]] = {}
     err = Console(stderr=True)
-    for server in chosen:
+    for server in picked:
         with err.status(f"{server.name}: the Autobahn cases"):
             found[server.name] = _run(server, take, leave)
         if not as_json:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from wslifecycle.cli import console
+from wslifecycle.cli_servers import chosen, server_options
 from wslifecycle.conformance.kit import servers
 from wslifecycle.conformance.kit.baseline import Baseline, compare, load_baseline, without
 from wslifecycle.conformance.kit.formats import github as annotated
@@ -27,14 +28,7 @@ from wslifecycle.conformance.kit.show import show
 
 
 @click.command("conformance")
-@click.argument("names", nargs=-1, metavar="SERVER...")
-@click.option("--command", "commands", multiple=True, metavar="COMMAND", help="Another server, with {app} and {port}.")
-@click.option(
-    "--bin",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of programs of the environment that has the servers; this one if left out.",
-)
+@server_options
 @click.option(
     "--select",
     multiple=True,
@@ -127,7 +121,7 @@ def conformance_command(
             raise click.UsageError("--from shows a report; it goes without servers.")
         report = _load(kept)
     else:
-        report = _tried(_servers(names, commands, folder), select, only, repeat, seconds)
+        report = _tried(chosen(names, commands, folder), select, only, repeat, seconds)
     _write(report, json_file, junit_file, sarif_file, html_file, write_profile)
     if json_file is None or str(json_file) != "-":
         show(report, console())
@@ -162,16 +156,8 @@ def _load(kept: Path) -> Report:
         raise click.UsageError(f"{kept}: {error}") from None
 
 
-def _servers(names: tuple[str, ...], commands: tuple[str, ...], folder: Path | None) -> list[servers.Server]:
-    """What is to be tried."""
-    try:
-        return servers.chosen(names, commands, folder)
-    except (LookupError, ValueError) as error:
-        raise click.UsageError(str(error.args[0])) from None
-
-
 def _tried(
-    chosen: list[servers.Server],
+    picked: list[servers.Server],
     select: tuple[str, ...],
     only: tuple[str, ...],
     repeat: int,
@@ -185,7 +171,7 @@ def _tried(
         raise click.UsageError(f"conformance needs {library}: pip install 'wslifecycle[conformance]'") from None
     results: list[Result] = []
     with _bars() as bars:
-        for server in chosen:
+        for server in picked:
             task = bars.add_task(server.name, total=None)
             try:
                 result = conform(

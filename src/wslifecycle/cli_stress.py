@@ -14,19 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from wslifecycle.cli import console
+from wslifecycle.cli_servers import chosen, server_options
 from wslifecycle.conformance.kit import servers
 from wslifecycle.conformance.stress.results import Report, Tried, load, table
+from wslifecycle.conformance.stress.run import tried
+from wslifecycle.conformance.stress.trials import TRIALS
 
 
 @click.command("stress")
-@click.argument("names", nargs=-1, metavar="SERVER...")
-@click.option("--command", "commands", multiple=True, metavar="COMMAND", help="Another server, with {app} and {port}.")
-@click.option(
-    "--bin",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of programs of the environment that has the servers; this one if left out.",
-)
+@server_options
 @click.option("--only", multiple=True, metavar="TRIAL", help="Only this trial; may be given several times.")
 @click.option("--skip", multiple=True, metavar="TRIAL", help="Not this trial; may be given several times.")
 @click.option(
@@ -62,8 +58,6 @@ def stress_command(
     A server runs as a process, as its users start it. What grows is measured as its resident memory, what is lost by
     numbered messages. SERVER is one of `wslifecycle conformance --list`. Linux only.
     """
-    from wslifecycle.conformance.stress.trials import TRIALS
-
     if listed:
         for trial in TRIALS:
             click.echo(f"{trial.name:13} {trial.says} ({trial.bound})")
@@ -102,18 +96,12 @@ def _report(
     skip: tuple[str, ...],
 ) -> Report:
     """What comes of the trials."""
-    from wslifecycle.conformance.stress.run import tried
-    from wslifecycle.conformance.stress.trials import TRIALS
-
-    try:
-        chosen = servers.chosen(names, commands, folder)
-    except (LookupError, ValueError) as error:
-        raise click.UsageError(str(error.args[0])) from None
+    picked = chosen(names, commands, folder)
     trials = [trial for trial in TRIALS if (not only or trial.name in only) and trial.name not in skip]
     found: list[Tried] = []
     err = Console(stderr=True)
     with err.status("starting") as status:
-        for server in chosen:
+        for server in picked:
 
             def begin(what: str, server: servers.Server = server) -> None:
                 status.update(f"{server.name}: {what}")
