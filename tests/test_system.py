@@ -140,7 +140,7 @@ def test_it_begins_once_for_each_set_of_facts_that_never_change() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("facts", [{"denial", "raising"}, {"denial"}, {"raising"}, set()], ids=" ".join)
+@pytest.mark.parametrize("facts", [{"denial", "raising"}, {"denial"}, {"raising"}, set()], ids=lambda facts: " ".join(sorted(facts)))
 def test_it_may_begin_with_one_set_of_facts_only(facts: set[str]) -> None:
     flat = graph().system.flat
     (start,) = System(flat, Bounds(facts=frozenset(facts))).starts()
