@@ -140,8 +140,9 @@ def test_it_begins_once_for_each_set_of_facts_that_never_change() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("facts", [{"denial", "raising"}, {"denial"}, {"raising"}, set()], ids=lambda facts: " ".join(sorted(facts)))
-def test_it_may_begin_with_one_set_of_facts_only(facts: set[str]) -> None:
+@pytest.mark.parametrize("names", ["denial raising", "denial", "raising", ""])
+def test_it_may_begin_with_one_set_of_facts_only(names: str) -> None:
+    facts = set(names.split())
     flat = graph().system.flat
     (start,) = System(flat, Bounds(facts=frozenset(facts))).starts()
     assert start.facts == sum(flat.bits[name] for name in facts)
