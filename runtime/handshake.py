@@ -19,6 +19,8 @@ from urllib.parse import unquote
 
 import h11
 
+from wslifecycle.statemachine.messages import TOKEN
+
 HEAD_LIMIT = 65536
 """Bytes of a request's head."""
 
@@ -28,9 +30,6 @@ _TARGET = re.compile(r"(?:(?:http|ws)s?://[^/?]+|(?=/))(/[^?]*)?(?:\?(.*))?", re
 _IMPURE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|[^\t\n\r -\x7e\x80-\xff]")
 """What others may take for the end of a field, or for none, where h11 does not (RFC 9112 sections 2.2 and 5.2), and
 control characters (RFC 9110 section 5.5)."""
-
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110 section 5.6.2."""
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _BODYLESS = frozenset((204, 304))
@@ -187,7 +186,7 @@ def _faults(request: h11.Request, fields: _Fields, origins: Origins | None) -> I
         yield 426, "This server speaks version 13 of WebSocket.", [(b"sec-websocket-version", b"13")]
     if not all(value.isascii() for value in fields[b"host"]):
         yield 400, "Hosts are ASCII.", ()
-    if not all(map(_TOKEN.fullmatch, fields.items(b"sec-websocket-protocol"))):
+    if not all(map(TOKEN.fullmatch, fields.items(b"sec-websocket-protocol"))):
         yield 400, "Names of subprotocols are tokens.", ()
     if origins is not None and not _allowed(fields[b"origin"], origins):
         yield 403, "This Origin is not allowed; those that are stand in the option `origins` of the server.", ()

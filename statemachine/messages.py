@@ -15,7 +15,9 @@ from typing import Any
 
 from wslifecycle.statemachine.model import Constraint, Key, Message, Ref
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""A token of HTTP (RFC 9110 section 5.6.2)."""
+
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
 
 
@@ -72,7 +74,7 @@ def _headers(value: object) -> tuple[tuple[bytes, bytes], ...]:
         if len(items) != 2:
             raise _Wrong("has to be an iterable of [name, value] pairs of bytes")
         name, content = _bytes(items[0]), _bytes(items[1]).strip(b" \t")  # white space around it is no part of it
-        if not _TOKEN.fullmatch(name.removeprefix(b":")) or not _FIELD_VALUE.fullmatch(content):
+        if not TOKEN.fullmatch(name.removeprefix(b":")) or not _FIELD_VALUE.fullmatch(content):
             raise _Wrong(f"has a field that HTTP cannot carry: {reprlib.repr(name)}: {reprlib.repr(content)}")
         pairs.append((name, content))
     return tuple(pairs)
@@ -108,7 +110,7 @@ def _offered_subprotocol(value: str | None, refuse: bool, options: Mapping[str, 
     if refuse and value is not None and value not in context.subprotocols:
         offered = ", ".join(context.subprotocols) or "none"
         raise _Wrong(f"is {reprlib.repr(value)}, which the client did not offer (it offered {offered})")
-    if value is not None and not _TOKEN.fullmatch(value.encode("utf-8", "replace")):
+    if value is not None and not TOKEN.fullmatch(value.encode("utf-8", "replace")):
         raise _Wrong(f"is {value!r}, which HTTP cannot carry")
     return value
 

@@ -46,15 +46,9 @@ class Client(asyncio.Protocol):
 
         `room`: the bytes that the system takes from the server while nothing is read. Raises `OSError`.
         """
-        sock = socket.socket()
+        sock = await dial(port, room)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if room is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-            _, client = await loop.create_connection(lambda: cls(judge, changed), sock=sock)
+            _, client = await asyncio.get_running_loop().create_connection(lambda: cls(judge, changed), sock=sock)
         except BaseException:
             sock.close()
             raise
@@ -130,6 +124,21 @@ class Client(asyncio.Protocol):
         assert self._transport is not None
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+async def dial(port: int, room: int | None = None) -> socket.socket:
+    """A connected socket that does not block, to 127.0.0.1; `room` as for `Client.connect`. Raises `OSError`."""
+    sock = socket.socket()
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if room is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def settled(seen: Sequence[Seen]) -> list[Seen]:

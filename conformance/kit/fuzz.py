@@ -15,8 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -160,13 +158,9 @@ class Live:
 @contextmanager
 def live(server: servers.Server) -> Iterator[Live]:
     """A server to be fuzzed, which has been asked what it advertises."""
-    with (
-        tempfile.TemporaryDirectory(prefix="wslifecycle-", ignore_cleanup_errors=True) as folder,
-        asyncio.Runner() as runner,
-    ):
-        shutil.copy(agent.__file__, Path(folder, "wslifecycle_agent.py"))
+    with servers.laid(agent.__file__) as folder, asyncio.Runner() as runner:
         driver = runner.run(Driver().__aenter__())
-        found = Live(server, runner, Path(folder), driver)
+        found = Live(server, runner, folder, driver)
         try:
             found.meet()
             yield found

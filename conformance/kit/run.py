@@ -11,8 +11,6 @@ import asyncio
 import difflib
 import re
 import shlex
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -83,11 +81,9 @@ async def _conform(
     pace: Pace,
     progress: Progress | None,
 ) -> Result:
-    # what a server has started may write into it until it is gone, too
-    with tempfile.TemporaryDirectory(prefix="wslifecycle-", ignore_cleanup_errors=True) as folder:
-        shutil.copy(agent.__file__, Path(folder, "wslifecycle_agent.py"))
+    with servers.laid(agent.__file__) as folder:
         async with Driver() as driver:
-            run = Run(server, Path(folder), driver, repeat, pace, progress or (lambda done, of: None))
+            run = Run(server, folder, driver, repeat, pace, progress or (lambda done, of: None))
             return await run.go(select, only)
 
 

@@ -16,8 +16,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -313,6 +314,15 @@ class Running:
         with self._log.open("rb") as log:
             log.seek(offset)
             return log.read().decode(errors="replace")
+
+
+@contextmanager
+def laid(app: str) -> Iterator[Path]:
+    """A folder with a file that has the app that a server is to serve, as `APP` names it."""
+    # what a server has started may write into it until it is gone, too
+    with tempfile.TemporaryDirectory(prefix="wslifecycle-", ignore_cleanup_errors=True) as folder:
+        shutil.copy(app, Path(folder, f"{APP.partition(':')[0]}.py"))
+        yield Path(folder)
 
 
 @asynccontextmanager

@@ -15,9 +15,6 @@ from typing import Any
 RUNNING: Counter[str] = Counter()
 """Apps that run, by path."""
 
-TOLD: Counter[str] = Counter()
-"""Apps that were told of the end of their connection, by path and close code."""
-
 DISORDER: list[str] = []
 """Numbered messages that came twice, too late or not at all before a later one."""
 
@@ -28,15 +25,13 @@ async def accept(receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept"})
 
 
-async def echo(receive: Any, send: Any) -> Any:
-    """Sends everything back; returns the disconnect."""
+async def echo(receive: Any, send: Any) -> None:
+    """Sends everything back."""
     await accept(receive, send)
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", **_data(message)})
-    return message
+    await _go_on_echoing(receive, send)
 
 
-async def numbers(receive: Any, send: Any) -> Any:
+async def numbers(receive: Any, send: Any) -> None:
     """Is sent 0, 1, 2, ... and sends each back."""
     await accept(receive, send)
     due = 0
@@ -46,16 +41,13 @@ async def numbers(receive: Any, send: Any) -> Any:
             DISORDER.append(f"{number} came, {due} was due")
         due = number + 1
         await send({"type": "websocket.send", "text": str(number)})
-    return message
 
 
-async def slow(receive: Any, send: Any) -> Any:
+async def slow(receive: Any, send: Any) -> None:
     """Echoes, and sleeps for 4 seconds before it reads anything."""
     await accept(receive, send)
     await asyncio.sleep(4)
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", **_data(message)})
-    return message
+    await _go_on_echoing(receive, send)
 
 
 async def deaf(receive: Any, send: Any) -> None:
@@ -83,27 +75,29 @@ async def heedless(receive: Any, send: Any) -> None:
         await receive()
 
 
-async def close(receive: Any, send: Any) -> Any:
+async def close(receive: Any, send: Any) -> None:
     """Closes at once, and waits for the disconnect."""
     await accept(receive, send)
     await send({"type": "websocket.close", "code": 1000})
-    return await receive()
+    await receive()
 
 
 async def stats(receive: Any, send: Any) -> None:
     """What all have seen."""
     gc.collect()
     await accept(receive, send)
-    told = {"running": RUNNING, "told": TOLD, "disorder": DISORDER[:10]}
+    told = {"running": RUNNING, "disorder": DISORDER[:10]}
     await send({"type": "websocket.send", "text": json.dumps(told)})
     await send({"type": "websocket.close"})
 
 
-def _data(message: Any) -> dict[str, Any]:
-    return {key: message[key] for key in ("text", "bytes") if message.get(key) is not None}
+async def _go_on_echoing(receive: Any, send: Any) -> None:
+    while (message := await receive())["type"] == "websocket.receive":
+        data = {key: message[key] for key in ("text", "bytes") if message.get(key) is not None}
+        await send({"type": "websocket.send", **data})
 
 
-APPS: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
+APPS: dict[str, Callable[[Any, Any], Awaitable[None]]] = {
     "close": close,
     "deaf": deaf,
     "echo": echo,
@@ -126,8 +120,6 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     name = scope["path"].strip("/") or "echo"
     RUNNING[name] += 1
     try:
-        end = await APPS.get(name, echo)(receive, send)
-        if end is not None:
-            TOLD[f"{name} {end.get('code')}"] += 1
+        await APPS.get(name, echo)(receive, send)
     finally:
         RUNNING[name] -= 1

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
+from wslifecycle.conformance.kit.client import dial
 from wslifecycle.conformance.peer import FRAMES, frame
 
 PATIENCE = 10.0
@@ -156,14 +157,9 @@ class Client:
 @asynccontextmanager
 async def dialled(port: int, *, room: int | None = None) -> AsyncIterator[Client]:
     """A TCP connection. `room`: the bytes that the system takes from the server while nothing is read."""
-    sock = socket.socket()
+    async with asyncio.timeout(PATIENCE):
+        sock = await dial(port, room)
     try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if room is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         yield Client(sock)
     finally:
         sock.close()

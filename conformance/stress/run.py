@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from wslifecycle.conformance.kit import servers
@@ -24,9 +21,7 @@ LONGEST = 180.0
 @asynccontextmanager
 async def site(server: servers.Server, options: Mapping[str, Any]) -> AsyncIterator[Site]:
     """A server with the app of stress, and with those options that it has. Raises `servers.NotStarted`."""
-    with tempfile.TemporaryDirectory(prefix="wslifecycle-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        shutil.copy(app.__file__, folder / "wslifecycle_agent.py")
+    with servers.laid(app.__file__) as folder:
         has = {key: value for key, value in options.items() if server.can(key)}
         async with servers.running(server, folder, {}, log=folder / "log", **has) as process:
             yield Site(server, process)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from wslifecycle.conformance.peer import frame
 from wslifecycle.conformance.stress.client import DEFLATE, FAULTY, Refused, closing, connected, dialled, text
-from wslifecycle.conformance.stress.site import Site
+from wslifecycle.conformance.stress.site import Before, Site
 from wslifecycle.conformance.stress.watch import MIB
 
 VISITORS = 100
@@ -63,7 +63,7 @@ async def soak(site: Site, seconds: float, tell: Callable[[Sample], None], seed:
     """Has visitors come and go for so long; `tell` is told of each second."""
     done = Soaked(site.server.name)
     await site.echoes()
-    before, offset = site.watch.descriptors, site.process.log_size()
+    before = site.before()
     begun = time.monotonic()
     chance = random.Random(seed)
     stop = asyncio.Event()
@@ -75,7 +75,7 @@ async def soak(site: Site, seconds: float, tell: Callable[[Sample], None], seed:
         taken, waits[:] = sorted(waits), []
         half, most = (taken[len(taken) // 2], taken[int(len(taken) * 0.99)]) if taken else (1.0, 1.0)
         at = time.monotonic() - begun
-        sample = Sample(at, site.watch.memory, site.watch.descriptors, done.visits, half, most)
+        sample = Sample(at, site.watch.memory, site.watch.sockets, done.visits, half, most)
         done.samples.append(sample)
         tell(sample)
     stop.set()
@@ -86,7 +86,7 @@ async def soak(site: Site, seconds: float, tell: Callable[[Sample], None], seed:
         if isinstance(ended, Exception):
             done.faults.append(f"a visitor failed: {ended!r}")
     done.faults += grown([sample.memory for sample in done.samples])
-    done.faults += await _left(site, before, offset) if site.process.alive else ["the server has ended"]
+    done.faults += await _left(site, before) if site.process.alive else ["the server has ended"]
     return done
 
 
@@ -101,24 +101,16 @@ def grown(memory: Sequence[int]) -> list[str]:
     return [f"memory grew from {warm / MIB:.0f} to {last / MIB:.0f} MiB"]
 
 
-async def _left(site: Site, before: int, offset: int) -> list[str]:
+async def _left(site: Site, before: Before) -> list[str]:
     """What is wrong when all are gone."""
-
-    async def gone() -> bool:
-        running = (await site.stats())["running"]
-        return not any(running.get(name) for name in ("echo", "numbers"))
-
-    faults = [] if await site.until(gone, PATIENCE) is not None else ["apps are left"]
-
-    async def shut() -> bool:
-        return site.watch.descriptors <= before
-
-    if await site.until(shut, PATIENCE) is None:
-        faults.append(f"{site.watch.descriptors - before} sockets are left")
-    if disorder := (await site.stats())["disorder"]:
-        faults.append(f"messages were lost: {disorder[0]}")
-    if crashes := site.process.log_since(offset).count("Traceback"):
-        faults.append(f"{crashes} tracebacks in the log")
+    left = await site.left(before, "echo", "numbers", seconds=PATIENCE)
+    faults = ["apps are left"] if left.apps else []
+    if left.sockets:
+        faults.append(f"{left.sockets} sockets are left")
+    if left.disorder:
+        faults.append(f"messages were lost: {left.disorder[0]}")
+    if left.tracebacks:
+        faults.append(f"{left.tracebacks} tracebacks in the log")
     return faults
 
 

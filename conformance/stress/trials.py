@@ -39,6 +39,8 @@ MAX_SIZE = MIB
 MEMORY = 16 * MIB
 """Bytes by which one connection may make a process grow: a message, what is unread, and every buffer on the way."""
 
+GROWS = f"grows by at most {MEMORY // MIB} MiB"
+
 FLOOD = 192 * MIB
 """Bytes that are sent at most to make it grow: well beyond what any limit allows."""
 
@@ -87,12 +89,12 @@ async def grown(site: Site, attack: Awaitable[Any]) -> Figure:
     return Figure(says, more <= MEMORY and served)
 
 
-def flooded(path: str, data: bytes, *, before: bytes = b"", fields: str = "", room: int | None = None) -> Run:
+def flooded(path: str, data: bytes, *, before: bytes = b"", room: int | None = None) -> Run:
     """A trial that sends the same bytes again and again, behind others, without reading."""
 
     async def attack(site: Site) -> None:
         with contextlib.suppress(Refused, OSError, TimeoutError):
-            async with connected(site.port, path, fields, room=room) as client:
+            async with connected(site.port, path, room=room) as client:
                 await client.send(before)
                 await client.flood(data, most=FLOOD, seconds=SECONDS)
 
@@ -103,7 +105,6 @@ async def bomb(site: Site) -> Figure:
     """A compressed message of 256 MiB, in a frame of 256 KiB."""
     packer = zlib.compressobj(9, wbits=-15)
     data = b"".join(packer.compress(bytes(MIB)) for _ in range(256)) + packer.flush(zlib.Z_SYNC_FLUSH)
-    codes: list[int | None] = []
     agreed = True
 
     async def attack() -> None:
@@ -113,7 +114,7 @@ async def bomb(site: Site) -> Figure:
             if agreed:
                 with contextlib.suppress(OSError, TimeoutError):
                     await client.send(frame(2, data[:-4], rsv=4))
-                    codes.append(await client.closed(SECONDS))
+                    await client.closed(SECONDS)
 
     figure = await grown(site, attack())
     return figure if agreed else Figure("no compression", None)
@@ -157,11 +158,11 @@ async def unread(site: Site) -> Figure:
 # ------------------------------------------------------------------------------------------------ time
 
 
-def lasted(seconds: float | None, bound: float, what: str = "") -> Figure:
+def lasted(seconds: float | None, bound: float) -> Figure:
     """So many seconds, None for never."""
     if seconds is None:
         return Figure(f"not in {WAITING:.0f} s", False)
-    return Figure(f"{seconds:.1f} s{what}", seconds <= bound)
+    return Figure(f"{seconds:.1f} s", seconds <= bound)
 
 
 async def slow_request(site: Site) -> Figure:
@@ -196,11 +197,7 @@ async def no_answer_to_close(site: Site) -> Figure:
 async def vanished(site: Site) -> Figure:
     """A peer that is suddenly not there any more: nothing comes of it, and no Pong either."""
     async with connected(site.port, "echo"):
-
-        async def gone() -> bool:
-            return await site.running("echo") == 0
-
-        return lasted(await site.until(gone, WAITING), 5)
+        return lasted(await site.gone("echo", seconds=WAITING), 5)
 
 
 async def half_open(site: Site) -> Figure:
@@ -209,11 +206,7 @@ async def half_open(site: Site) -> Figure:
         await client.send(text("0"))
         await client.message()
         client.finish()
-
-        async def gone() -> bool:
-            return await site.running("numbers") == 0
-
-        return lasted(await site.until(gone, WAITING), 2)
+        return lasted(await site.gone("numbers", seconds=WAITING), 2)
 
 
 async def slow_app(site: Site) -> Figure:
@@ -253,8 +246,8 @@ async def heedless(site: Site) -> Figure:
     except (Refused, OSError, EOFError, TimeoutError):
         return Figure("starved", False)
     share = (site.watch.processor - used) / (sum(waits) + 1)
-    worst = sorted(waits)[len(waits) // 2]
-    return Figure(f"{1000 * worst:.1f} ms, {100 * share:.0f} % CPU", worst < 0.05 and share < 0.5)
+    half = sorted(waits)[len(waits) // 2]
+    return Figure(f"{1000 * half:.1f} ms, {100 * share:.0f} % CPU", half < 0.05 and share < 0.5)
 
 
 async def no_return(site: Site) -> Figure:
@@ -302,7 +295,7 @@ async def bad_frames(site: Site) -> Figure:
 
 async def garbage(site: Site) -> Figure:
     """Random bytes in place of a request and in place of frames, 200 of each: what the log says of it."""
-    offset = site.process.log_size()
+    before = site.before()
     chance = random.Random(7)
     for _ in range(200):
         with contextlib.suppress(OSError, TimeoutError, Refused):
@@ -312,7 +305,7 @@ async def garbage(site: Site) -> Figure:
                 await client.send(chance.randbytes(chance.randrange(1, 400)))
                 client.finish()
                 await client.rest(1)
-    crashes = site.process.log_since(offset).count("Traceback")
+    crashes = site.tracebacks(before)
     served = await site.echoes()
     return Figure(f"{crashes} tracebacks" if served else "serves no more", served and not crashes)
 
@@ -325,8 +318,7 @@ async def cut(site: Site) -> Figure:
     whole = request("numbers") + b"".join(text(f"{number}") for number in range(MESSAGES)) + closing()
     with contextlib.suppress(OSError, TimeoutError):
         await site.echoes()
-    before = site.watch.descriptors
-    offset = site.process.log_size()
+    before = site.before()
 
     async def one(place: int, *, reset: bool) -> None:
         with contextlib.suppress(OSError, TimeoutError):
@@ -343,22 +335,12 @@ async def cut(site: Site) -> Figure:
     for start in places[::8]:
         await asyncio.gather(*(one(at, reset=how) for at in places[start : start + 8] for how in (False, True)))
 
-    async def none_left() -> bool:
-        return await site.running("numbers") == 0
-
-    ended = await site.until(none_left, WAITING)
-
-    async def closed() -> bool:
-        return site.watch.descriptors <= before
-
-    shut = await site.until(closed, WAITING)
-    disorder = (await site.stats())["disorder"]
-    crashes = site.process.log_since(offset).count("Traceback")
+    left = await site.left(before, "numbers", seconds=WAITING)
     faults = [
-        *(["apps left"] if ended is None else []),
-        *([f"{site.watch.descriptors - before} sockets left"] if shut is None else []),
-        *(["messages lost"] if disorder else []),
-        *([f"{crashes} tracebacks"] if crashes else []),
+        *(["apps left"] if left.apps else []),
+        *([f"{left.sockets} sockets left"] if left.sockets else []),
+        *(["messages lost"] if left.disorder else []),
+        *([f"{left.tracebacks} tracebacks"] if left.tracebacks else []),
     ]
     return Figure(", ".join(faults) or "nothing left or lost", not faults)
 
@@ -370,45 +352,45 @@ PINGS = {"ping": (1.0, 1.0)}
 
 TRIALS = (
     Trial("autobahn", "Autobahn's core cases", "none failed", autobahn.core, {"max_size": autobahn.LARGEST}),
-    Trial("bomb", "a deflate bomb of 256 MiB", "grows by at most 16 MiB", bomb, LIMITED),
+    Trial("bomb", "a deflate bomb of 256 MiB", GROWS, bomb, LIMITED),
     Trial(
         "fragments",
         "a message that never ends, in fragments of 64 KiB",
-        "grows by at most 16 MiB",
+        GROWS,
         flooded("deaf", frame(0, bytes(65536), fin=False), before=frame(2, b"", fin=False)),
         LIMITED,
     ),
     Trial(
         "tiny",
         "the same in fragments of one byte",
-        "grows by at most 16 MiB",
+        GROWS,
         flooded("deaf", frame(0, b"x", fin=False) * 9000, before=frame(2, b"", fin=False)),
         LIMITED,
     ),
     Trial(
         "unread",
         "messages to an app that does not read",
-        "grows by at most 16 MiB",
+        GROWS,
         flooded("deaf", frame(2, bytes(65536))),
         LIMITED,
     ),
     Trial(
         "small",
         "messages of one byte to an app that does not read",
-        "grows by at most 16 MiB",
+        GROWS,
         flooded("deaf", frame(2, b"x") * 9000),
         LIMITED,
     ),
-    Trial("deaf", "an app that sends for ever, a peer that never reads", "grows by at most 16 MiB", unread, LIMITED),
-    Trial("head", "a request whose head never ends", "grows by at most 16 MiB", head, LIMITED),
+    Trial("deaf", "an app that sends for ever, a peer that never reads", GROWS, unread, LIMITED),
+    Trial("head", "a request whose head never ends", GROWS, head, LIMITED),
     Trial(
         "pings",
         "a flood of Pings, their Pongs not read",
-        "grows by at most 16 MiB",
+        GROWS,
         flooded("echo", frame(9, bytes(125)) * 500, room=1 << 14),
         LIMITED,
     ),
-    Trial("early", "messages before the accept", "grows by at most 16 MiB", early, LIMITED),
+    Trial("early", "messages before the accept", GROWS, early, LIMITED),
     Trial("slow-request", "a request that is never complete: ended after", "at most 13 s", slow_request, alone=False),
     Trial("no-answer", "a Close that is never answered: ended after", "at most 13 s", no_answer_to_close, alone=False),
     Trial("half-open", "a FIN without a Close: app told after", "at most 2 s", half_open, alone=False),

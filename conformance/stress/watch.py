@@ -1,4 +1,4 @@
-"""What a server takes, read from /proc: memory, descriptors and processor time of all processes of its session."""
+"""What a server takes, read from /proc: memory, sockets and processor time of all processes of its session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Watch:
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 with contextlib.suppress(OSError):  # it has ended meanwhile
-                    words = (folder / "stat").read_text().rpartition(")")[2].split()
+                    words = _stat(folder)
                     if int(words[3]) == self._leader and words[0] != "Z":
                         yield folder
 
@@ -51,17 +51,15 @@ class Watch:
                 (folder / "clear_refs").write_text("5")
 
     @property
-    def descriptors(self) -> int:
+    def sockets(self) -> int:
         """Open sockets of all processes."""
-        return sum(1 for _ in self._sockets())
-
-    def _sockets(self) -> Iterator[str]:
+        found = 0
         for folder in self._processes():
             with contextlib.suppress(OSError):
                 for link in (folder / "fd").iterdir():
                     with contextlib.suppress(OSError):
-                        if (target := str(link.readlink())).startswith("socket:"):
-                            yield target
+                        found += str(link.readlink()).startswith("socket:")
+        return found
 
     @property
     def processor(self) -> float:
@@ -69,6 +67,11 @@ class Watch:
         ticks = 0
         for folder in self._processes():
             with contextlib.suppress(OSError):
-                words = (folder / "stat").read_text().rpartition(")")[2].split()
+                words = _stat(folder)
                 ticks += int(words[11]) + int(words[12])
         return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(folder: Path) -> list[str]:
+    """The fields of /proc/PID/stat, from the state of the process on."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()

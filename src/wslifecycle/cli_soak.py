@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from wslifecycle.cli_servers import chosen
 from wslifecycle.conformance.kit import servers
 from wslifecycle.conformance.stress.run import site
 from wslifecycle.conformance.stress.soak import Sample, Soaked, draw, soak
@@ -58,10 +59,7 @@ def soak_command(
             import matplotlib  # noqa: F401 - better now than after all these minutes
         except ImportError:
             raise click.UsageError("a picture needs matplotlib: pip install 'wslifecycle[stress]'") from None
-    try:
-        server = servers.chosen([name] if name else [], [command] if command else [], folder)[-1]
-    except (LookupError, ValueError) as error:
-        raise click.UsageError(str(error.args[0])) from None
+    server = chosen((name,) if name else (), (command,) if command else (), folder)[-1]
     err = Console(stderr=True)
     with err.status(f"{server.name}: starting") as status:
 
