@@ -11,7 +11,7 @@ CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long fuzz-bytes faults \
-	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench clean
+	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench bench-model clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,7 +93,7 @@ profiles: $(SERVERS)/bin/granian ## measure the newest releases of all servers, 
 $(SERVERS)/bin/granian: | $(READY)
 	$(BIN)/python -m venv --clear $(SERVERS)
 	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check daphne granian gunicorn hypercorn \
-		httptools uvicorn websockets wsproto
+		httptools uvicorn uvloop websockets wsproto
 	@touch $@
 
 pairs: $(READY) ## measure the kit on 38 real bugs, each in a release that has it and one that has not (an hour; goes on)
@@ -113,7 +113,10 @@ stress-all: $(SERVERS)/bin/granian ## the same with the newest releases of all s
 soak: $(READY) ## have visitors come and go, and draw what our runtime takes, into build/soak.png (MINUTES=10)
 	$(BIN)/wslifecycle soak wslifecycle:start_server --minutes $(or $(MINUTES),10) -o build/soak.png
 
-bench: $(READY) ## measure what one consultation of the machine costs, and what a check of it does
+bench: $(SERVERS)/bin/granian ## measure our runtime beside other servers (QUICK=1: minutes; else an hour)
+	$(BIN)/python -m benchmarks.speed --bin $(SERVERS)/bin --json build/bench.json --png build/bench.png $(if $(QUICK),--quick)
+
+bench-model: $(READY) ## measure what one consultation of the machine costs, and what a check of it does
 	$(BIN)/python benchmarks/consult.py
 	$(BIN)/python benchmarks/check.py
 	$(BIN)/python benchmarks/orders.py

@@ -28,13 +28,6 @@ Kind: TypeAlias = Literal["text", "binary", "close", "ping", "pong"]
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A complete data message."""
-
-    data: str | bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Ping:
     """A Ping, to be answered with its payload (W8)."""
 
@@ -67,7 +60,8 @@ class Violation:
     complaint: str
 
 
-Event: TypeAlias = Message | Ping | Pong | Close | Violation
+Event: TypeAlias = str | bytes | Ping | Pong | Close | Violation
+"""What comes of the peer's bytes; a complete data message is just its text or its bytes."""
 
 
 class Codec(Protocol):
@@ -154,13 +148,14 @@ class WsprotoCodec:
                 return self._payloads.last
         if self._message is None:
             if frame.message_finished:
-                return Message(payload if isinstance(payload, str) else bytes(payload))
+                return payload if isinstance(payload, str) else bytes(payload)
             self._message = io.StringIO() if frame.opcode is Opcode.TEXT else io.BytesIO()
         self._message.write(payload)
         if not frame.message_finished:
             return None
-        data, self._message = self._message.getvalue(), None
-        return Message(data)
+        whole: str | bytes = self._message.getvalue()
+        self._message = None
+        return whole
 
     def encode(self, kind: Kind, payload: bytes | str) -> bytes:
         """One frame; a data message is compressed if that was agreed."""

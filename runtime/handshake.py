@@ -1,7 +1,9 @@
-"""The opening handshake: reads one request with h11, judges it (W1), and writes the one answer to it.
+"""The opening handshake: reads one request, judges it (W1), and writes the one answer to it.
 
-Knows neither sockets nor the lifecycle: whoever holds it says what to answer, and when. The framing of a response is
-always ours: an app's Content-Length or Connection that its body belies would break it (R56).
+A head that is plain, which that of every handshake is, is read here, and answered here with its 101. Of all others h11
+says what they mean, and it writes all other answers. Knows neither sockets nor the lifecycle: whoever holds it says
+what to answer, and when. The framing of a response is always ours: an app's Content-Length or Connection that its body
+belies would break it (R56).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 import h11
@@ -31,6 +33,8 @@ _IMPURE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|[^\t\n\r -\x7e\x80-\xff]")
 """What others may take for the end of a field, or for none, where h11 does not (RFC 9112 sections 2.2 and 5.2), and
 control characters (RFC 9110 section 5.5)."""
 
+_REQUEST = re.compile(rb"GET ([!-~]+) HTTP/1\.1")
+_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")  # RFC 9110 section 5.5
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _BODYLESS = frozenset((204, 304))
 """Statuses whose responses have no content-length (RFC 9110 section 8.6); that of a 205 is 0."""
@@ -68,17 +72,34 @@ class Refusal:
     answer: bytes
 
 
+class Head(NamedTuple):
+    """What the head of a request says, the names of its fields in lower case."""
+
+    method: bytes
+    target: bytes
+    http_version: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
 class Handshake:
     """One request and one answer. With `origins` a request whose Origin is none of them is refused with 403."""
 
+    __slots__ = ("_come", "_http", "_origins")
+
     def __init__(self, origins: Origins | None = None) -> None:
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
-        self._come = bytearray()  # what has come, until the head is complete
+        self._come = bytearray()  # of the request, up to the end of its head
+        self._http: h11.Connection | None = None  # made when it is needed
         self._origins = origins
 
     def feed(self, data: bytes) -> Request | Refusal | None:
         """Takes bytes of the request; None as long as its head is not complete. Not to be called after an answer."""
+        head = None if self._come else plain(data)
+        if head is not None:
+            end = data.index(b"\r\n\r\n") + 4
+            self._come += data[:end]
+            return self._judge(head, data[end:])
         self._come += data
+        self._http = self._http or _new_h11()
         try:
             self._http.receive_data(data)
             request = self._http.next_event()
@@ -89,18 +110,31 @@ class Handshake:
             return None
         assert isinstance(request, h11.Request)
         rest, silent = self._http.trailing_data[0], request.method == b"HEAD"
-        head, self._come = self._come[: len(self._come) - len(rest)], bytearray()
-        if len(head) > HEAD_LIMIT:  # h11 looks only as long as the head is not complete
+        del self._come[len(self._come) - len(rest) :]
+        if len(self._come) > HEAD_LIMIT:  # h11 looks only as long as the head is not complete
             return self._refuse(431, "The head of this request is too long.", silent=silent)
-        if _IMPURE.search(head):
+        if _IMPURE.search(self._come):
             why = "The lines of a request's head end with CRLF, are not folded, and have no control characters."
             return self._refuse(400, why, silent=silent)
-        fields = _Fields(request)
-        for status, why, hints in _faults(request, fields, self._origins):
-            return self._refuse(status, why, hints, silent)
+        headers = [(bytes(name), bytes(value)) for name, value in request.headers]
+        return self._judge(Head(request.method, request.target, request.http_version, headers), rest)
+
+    def _judge(self, head: Head, rest: bytes) -> Request | Refusal:
+        fields = _Fields(head)
+        for status, why, hints in _faults(head, fields, self._origins):
+            return self._refuse(status, why, hints, silent=head.method == b"HEAD")
         (key,) = fields[b"sec-websocket-key"]
         offers = tuple(value.decode("latin-1") for value in fields[b"sec-websocket-extensions"])
-        return Request(_scope(request, fields), key, offers, rest)
+        return Request(_scope(head, fields), key, offers, rest)
+
+    def _writer(self) -> h11.Connection:
+        """h11, which writes only what is an answer to the request that it knows of."""
+        if self._http is None:
+            self._http = _new_h11()
+            if self._come:
+                self._http.receive_data(bytes(self._come))
+                self._http.next_event()
+        return self._http
 
     def _refuse(self, status: int, why: str, fields: Fields = (), silent: bool = False, quote: str = "") -> Refusal:
         headers = [(b"content-type", b"text/plain; charset=utf-8"), *fields]
@@ -111,8 +145,12 @@ class Handshake:
         """The 101 (RFC 6455 section 4.2.2); `fields` are those beyond Upgrade, Connection and Sec-WebSocket-Accept."""
         proof = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
         own = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Accept", proof)]
-        response = h11.InformationalResponse(status_code=101, headers=[*own, *fields], reason=b"Switching Protocols")
-        return self._http.send(response) or b""
+        headers = [*own, *fields]
+        for name, value in headers:
+            if not TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise ValueError(f"HTTP cannot carry the field {name!r}: {value!r}.")
+        self._come.clear()
+        return b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % field for field in headers)
 
     def respond(self, status: int, fields: Fields, body: bytes, silent: bool = False) -> bytes:
         """A whole response, after which the connection ends; `silent` leaves out the body, as a HEAD asks for."""
@@ -124,15 +162,19 @@ class Handshake:
         own = [field for field in fields if field[0].lower() not in _FRAMING]
         upgrade = any(name.lower() == b"upgrade" for name, _ in own)  # needs an option (RFC 9110 section 7.8)
         headers = [*own, *length, (b"connection", b"close, upgrade" if upgrade else b"close")]
-        return self._http.send(h11.Response(status_code=status, headers=headers, reason=_phrase(status))) or b""
+        return self._writer().send(h11.Response(status_code=status, headers=headers, reason=_phrase(status))) or b""
 
     def body(self, data: bytes) -> bytes:
         """A part of a response's body."""
-        return self._http.send(h11.Data(data=data)) or b""
+        return self._writer().send(h11.Data(data=data)) or b""
 
     def end(self) -> bytes:
         """The end of a response's body."""
-        return self._http.send(h11.EndOfMessage()) or b""
+        return self._writer().send(h11.EndOfMessage()) or b""
+
+
+def _new_h11() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
 
 
 def addable(name: bytes, value: bytes) -> bool:
@@ -146,13 +188,35 @@ def addable(name: bytes, value: bytes) -> bool:
     return True
 
 
+def plain(data: bytes) -> Head | None:
+    """The head of a request, if these bytes hold the whole of it and it is plain; all others are left to h11.
+
+    Plain is a GET whose fields are each in one line and of which none says that there is a body, to one host.
+    """
+    end = data.find(b"\r\n\r\n")
+    if not 0 <= end <= HEAD_LIMIT - 4 or _IMPURE.search(data, 0, end):
+        return None
+    request, *lines = data[:end].split(b"\r\n")
+    asked = _REQUEST.fullmatch(request)
+    headers = []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not TOKEN.fullmatch(name):
+            return None
+        headers.append((name.lower(), value.strip(b" \t")))
+    names = [name for name, _ in headers]
+    if asked is None or names.count(b"host") != 1 or b"content-length" in names or b"transfer-encoding" in names:
+        return None
+    return Head(b"GET", asked[1], b"1.1", headers)
+
+
 class _Fields:
     """The header fields of a request: all values of a name, in their order."""
 
-    def __init__(self, request: h11.Request) -> None:
+    def __init__(self, head: Head) -> None:
         self._values: dict[bytes, list[bytes]] = {}
-        for name, value in request.headers:
-            self._values.setdefault(bytes(name), []).append(bytes(value))
+        for name, value in head.headers:
+            self._values.setdefault(name, []).append(value)
 
     def __getitem__(self, name: bytes) -> list[bytes]:
         return self._values.get(name, [])
@@ -166,13 +230,13 @@ class _Fields:
         return [item.lower() for item in self.items(name)]
 
 
-def _faults(request: h11.Request, fields: _Fields, origins: Origins | None) -> Iterator[tuple[int, str, Fields]]:
+def _faults(head: Head, fields: _Fields, origins: Origins | None) -> Iterator[tuple[int, str, Fields]]:
     """What keeps a request from being a handshake: a status, words, and fields that help (RFC 6455 section 4.2)."""
     if b"websocket" not in fields.tokens(b"upgrade"):  # another kind of request, which is told what would be one
         yield 426, "This server speaks WebSocket only.", [(b"upgrade", b"websocket")]
-    if request.method != b"GET" or request.http_version != b"1.1":
+    if head.method != b"GET" or head.http_version != b"1.1":
         yield 400, "A WebSocket handshake is a GET request of HTTP/1.1.", ()
-    if not _TARGET.fullmatch(request.target.decode("ascii")):
+    if not _TARGET.fullmatch(head.target.decode("ascii")):
         yield 400, "The target of a WebSocket handshake is a path, or an http URL.", ()
     if b"upgrade" not in fields.tokens(b"connection"):
         yield 400, "A WebSocket handshake has Connection: Upgrade.", ()
@@ -222,9 +286,9 @@ def _phrase(status: int) -> bytes:
         return b""
 
 
-def _scope(request: h11.Request, fields: _Fields) -> dict[str, Any]:
+def _scope(head: Head, fields: _Fields) -> dict[str, Any]:
     """The scope of the connection as far as the request tells it (R8 - R17)."""
-    target = _TARGET.fullmatch(request.target.decode("ascii"))
+    target = _TARGET.fullmatch(head.target.decode("ascii"))
     assert target is not None  # or it would have been refused
     path, query = target[1] or "/", target[2] or ""
     return {
@@ -235,6 +299,6 @@ def _scope(request: h11.Request, fields: _Fields) -> dict[str, Any]:
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": [(bytes(name), bytes(value)) for name, value in request.headers],
+        "headers": head.headers,
         "subprotocols": [name.decode("ascii") for name in fields.items(b"sec-websocket-protocol")],
     }

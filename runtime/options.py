@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from wslifecycle.runtime.counters import Counters
 from wslifecycle.runtime.handshake import Origins
-from wslifecycle.statemachine.connection import Connection
+from wslifecycle.statemachine.connection import Connection, Settings
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.machine import Lifecycle, lifecycle
 
 if TYPE_CHECKING:
     from wslifecycle.runtime.session import Session
+
+
+CodecName: TypeAlias = Literal["auto", "python", "wsproto"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +38,11 @@ class Options:
     match the whole value, and None allows requests that have none, as from clients that are no browsers. Without
     `origins` nothing is checked.
 
-    Raises `ValueError` for a number that is not positive, `TypeError` for extensions that are no collection and for
-    origins that are none, or hold something else.
+    `codec`: "wsproto" reads every frame with wsproto, "python" reads plain ones by ourselves, and "auto" does that with
+    the help of the extra `speedups`, where it is installed. What comes of the frames is the same.
+
+    Raises `ValueError` for a number that is not positive and for an unknown codec, `TypeError` for extensions that are
+    no collection and for origins that are none, or hold something else.
     """
 
     machine: Lifecycle | None = None
@@ -54,6 +60,8 @@ class Options:
     observe: Callable[[Answer], None] | None = None
     on_session: Callable[[Session], None] | None = None
     counters: Counters | None = None
+    codec: CodecName = "auto"
+    _settings: Settings | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.extensions, str):
@@ -62,6 +70,8 @@ class Options:
             object.__setattr__(self, "extensions", tuple(self.extensions))  # an iterator serves one connection only
         if self.origins is not None:
             object.__setattr__(self, "origins", _checked(self.origins))
+        if self.codec not in get_args(CodecName):
+            raise ValueError(f"codec has to be one of {', '.join(get_args(CodecName))}; it is {self.codec!r}.")
         if self.max_size is not None and not self.max_size >= 0:
             raise ValueError(f"max_size has to be at least 0, or None; it is {self.max_size!r}.")
         for name in (
@@ -83,17 +93,24 @@ class Options:
 
     def connection(self, subprotocols: Iterable[str], observe: Callable[[Answer], None] | None = None) -> Connection:
         """A new connection, of which `observe` is told, too."""
-        flat = self.lifecycle.flat
-        timeouts = {"close_timeout": self.close_timeout, "handshake_timeout": self.handshake_timeout}
-        return Connection(
-            spec_version=self.spec_version,
-            extensions=self.scope_extensions(),
-            subprotocols=subprotocols,
-            timeouts={"keepalive": self.ping_interval, **{name: s for name, s in timeouts.items() if s is not None}},
-            unread=(self.max_queue or flat.value("C31", "messages"), flat.value("C31", "bytes")),
-            machine=self.machine,
-            observe=_each([self.observe, None if self.counters is None else self.counters.observe, observe]),
-        )
+        watching = _each([self.observe, None if self.counters is None else self.counters.observe, observe])
+        return Connection(subprotocols=subprotocols, observe=watching, settings=self._shared())
+
+    def _shared(self) -> Settings:
+        """What all connections have in common, made once."""
+        if self._settings is None:
+            own = {"close_timeout": self.close_timeout, "handshake_timeout": self.handshake_timeout}
+            bounds = self.lifecycle.flat.value("C31", "messages"), self.lifecycle.flat.value("C31", "bytes")
+            settings = Settings(
+                spec_version=self.spec_version,
+                extensions=self.scope_extensions(),
+                timeouts={"keepalive": self.ping_interval, **{name: s for name, s in own.items() if s is not None}},
+                unread=(self.max_queue or bounds[0], bounds[1]),
+                machine=self.machine,
+            )
+            object.__setattr__(self, "_settings", settings)
+            return settings
+        return self._settings
 
     def scope_extensions(self) -> dict[str, dict[str, object]]:
         """The `extensions` of a new scope: an empty dict for each (R19)."""

@@ -30,6 +30,7 @@ from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.places import where_cancelled
 from wslifecycle.runtime.wire import Wire
 from wslifecycle.statemachine import effects as fx
+from wslifecycle.statemachine.connection import WAIT, Given
 from wslifecycle.statemachine.flatten import Answer
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -66,20 +67,18 @@ class Session(asyncio.Protocol):
     __slots__ = (
         "__weakref__",  # so that who is told of it may hold it weakly
         "_connection",  # the machine's view of this connection: the only thing here that knows the lifecycle
-        "_decoding",  # what was read and is not told yet
-        "_drained",  # set while the transport takes more bytes
-        "_goes_on",  # set while send() need not wait (C30)
+        "_corked",  # messages of the app that are written together
+        "_decoding",  # what was read and is not told yet; None: nothing is
+        "_full",  # while the transport takes no more bytes: set when send() need not wait for it (C30)
         "_keepalive",  # Pings and their Pongs
-        "_news",  # set when something happened: the receive() whose turn it is asks again
         "_paced",  # when the last paced message was given (C6)
         "_pong",  # the latest Pong, while the transport takes no more
-        "_reads",  # set while reading is not paused (C31)
+        "_receivers",  # the receive() calls that wait, in order (C16)
         "_scope",  # the app's, for the log
         "_service",  # what it shares with the server's other connections
         "_task",  # the app
         "_timers",  # those that run, by name
         "_transport",
-        "_turn",  # the queue of receive() calls (C16)
         "_wire",  # effects to bytes, the peer's bytes to events
     )
 
@@ -93,15 +92,13 @@ class Session(asyncio.Protocol):
             options.counters.begins(self._connection.machine)
         self._wire = Wire(handshake, request, options, service.headers)
         self._keepalive = Keepalive(self._ping, lambda: self.time_out("keepalive"), options.ping_timeout)
-        self._decoding: Iterator[codec.Event] = iter(())
-        self._drained, self._goes_on, self._reads = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        for flow in (self._drained, self._goes_on, self._reads):
-            flow.set()
-        self._news = asyncio.Event()
+        self._corked = bytearray()
+        self._decoding: Iterator[codec.Event] | None = None
+        self._full: asyncio.Event | None = None
+        self._receivers: list[asyncio.Future[None]] = []
         self._paced = -math.inf
         self._pong: fx.SendPong | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._scope = self._told(request.scope)
 
@@ -162,16 +159,36 @@ class Session(asyncio.Protocol):
 
     async def receive(self) -> Message:
         """The app's `receive()`: the next message, in call order. One that is cancelled takes nothing with it."""
-        queued = self._turn.locked()  # it began to wait before: it is no loop that has to be paced
-        async with self._turn:
-            while (message := (given := self._connection.app_wants()).message) is None:
-                self._news.clear()
-                await self._news.wait()
+        queued = bool(self._receivers)  # behind one that began to wait before: it is no loop that has to be paced
+        given = WAIT if queued else self._connection.app_wants()
+        if given.message is not None and not given.effects:
+            return given.message
+        if self._corked:
+            self._uncork()
+        turn = asyncio.get_running_loop().create_future()
+        self._receivers.append(turn)
+        try:
+            while given.message is None:
+                await turn
+                given = self._connection.app_wants()
+                if given.message is None:
+                    turn = self._receivers[0] = asyncio.get_running_loop().create_future()
             for effect in given.effects:
                 if isinstance(effect, fx.Pace) and not queued:
                     await self._pace(effect.seconds)
-            self.carry_out(given.effects)
-            return message
+            if given.effects:
+                self.carry_out(given.effects)
+            return given.message
+        finally:
+            self._receivers.remove(turn)
+            if self._receivers:
+                self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Has the waiting `receive()` whose turn it is ask again."""
+        turn = self._receivers[0]
+        if not turn.done():
+            turn.set_result(None)
 
     async def _pace(self, seconds: float) -> None:
         """Waits a turn of the loop, and until so many seconds are gone since it last did."""
@@ -185,14 +202,17 @@ class Session(asyncio.Protocol):
         Raises what `Connection.app_sent` raises, and `Disconnected` when the connection ends while it waits (C43).
         """
         effects = self._connection.app_sent(message)
-        self.happened(effects)
-        if not effects or any(isinstance(effect, _LAST) for effect in effects):
-            return
+        if len(effects) == 1 and isinstance(effects[0], fx.SendMessage):
+            self._send_message(effects[0].data)  # nothing that a receive() waits for has happened
+        else:
+            self.happened(effects)
+            if not effects or not _LAST.isdisjoint(map(type, effects)):
+                return
         if self._gone():
             await asyncio.sleep(0)  # after a reset no write fails or waits: a loop of send() would never hear of it
-        if self._goes_on.is_set():
+        if self._full is None or self._full.is_set():
             return
-        await self._goes_on.wait()
+        await self._full.wait()
         if not self._connection.app_waited():
             await asyncio.get_running_loop().create_future()  # for ever, as the profile has it
 
@@ -200,27 +220,40 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer: decoded, and told to the connection one by one."""
-        self._decoding = itertools.chain(self._decoding, self._wire.feed(data))
-        self._decode()
+        events = self._wire.feed(data)
+        if self._decoding is None:
+            self._decode(iter(events))
+            return
+        self._decoding = itertools.chain(self._decoding, events)
+        if not self._connection.reads and not self._transport.is_closing():  # uvloop minds
+            self._transport.pause_reading()
 
-    def _decode(self, *, whole: bool = False) -> None:
+    def _decode(self, events: Iterator[codec.Event], *, whole: bool = False) -> None:
         """Tells the connection what was read: as long as it reads on (C31), or, at the end, the `whole` of it."""
+        self._decoding = None
         messages = False
-        while whole or self._reads.is_set():
-            event = next(self._decoding, None)
-            if event is None:
-                break
-            if messages and isinstance(event, codec.Violation) and not whole:
+        for event in events:
+            if isinstance(event, str | bytes):
+                effects = self._connection.peer_sent(event)
+                self.happened(effects)
+                if effects and not whole and not self._connection.reads:
+                    self._decoding = events
+                    return
+                messages = True
+            elif messages and isinstance(event, codec.Violation) and not whole:
                 self._decoding = iter((event,))  # it is the last one; the app has a turn to answer what came before
-                asyncio.get_running_loop().call_soon(self._decode)
-                break
-            self._hear(event)
-            messages = messages or isinstance(event, codec.Message)
+                asyncio.get_running_loop().call_soon(self._decode_on)
+                return
+            else:
+                self._hear(event)
+
+    def _decode_on(self, *, whole: bool = False) -> None:
+        """Goes on with what was read and not told."""
+        if self._decoding is not None and (self._connection.reads or whole):
+            self._decode(self._decoding, whole=whole)
 
     def _hear(self, event: codec.Event) -> None:
         match event:
-            case codec.Message(data=message):
-                self.happened(self._connection.peer_sent(message))
             case codec.Ping(payload):
                 self.happened(self._connection.peer_pinged(payload))
             case codec.Pong(payload):
@@ -233,19 +266,20 @@ class Session(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The peer ended its side; whatever is written is flushed and then the transport ends."""
-        self._decode(whole=True)
+        self._decode_on(whole=True)
         self.happened(self._connection.peer_eof())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
         try:
-            self._decode(whole=True)
+            self._decode_on(whole=True)
             self.happened(self._connection.peer_lost())
         finally:
             for timer in self._timers.values():
                 timer.cancel()
             self._keepalive.let_go()
-            self._goes_on.set()
+            self._corked.clear()
+            self._let_send_go_on()
             if (counters := self._service.options.counters) is not None and self._connection.ended is not None:
                 counters.ends(self._connection.ended, self._connection.state)
             if self._task is not None and self._service.options.lifecycle.flat.value("C18", "on_loss"):
@@ -253,17 +287,17 @@ class Session(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport's buffer is over its high-water mark."""
-        self._drained.clear()
+        self._full = asyncio.Event()
+        if not self._service.options.lifecycle.flat.value("C30", "drain"):
+            self._full.set()
         self._set_patience()
-        if self._service.options.lifecycle.flat.value("C30", "drain"):
-            self._goes_on.clear()
 
     def resume_writing(self) -> None:
         """It is below again."""
-        self._drained.set()
+        self._let_send_go_on()
+        self._full = None
         self._set_patience()
         self._flush_pong()
-        self._goes_on.set()
 
     # ---------------------------------------------------------------------------------------- the server's side
 
@@ -285,15 +319,21 @@ class Session(asyncio.Protocol):
 
     def happened(self, effects: Sequence[fx.Effect]) -> None:
         """Something happened: carries out what it brought about, and has the waiting `receive()` ask again."""
-        self.carry_out(effects)
-        self._news.set()
-        if any(isinstance(effect, fx.CompleteHandshake) for effect in effects):
+        if effects:
+            self.carry_out(effects)
+        if self._receivers:
+            self._ask_again()
+        if effects and fx.CompleteHandshake in map(type, effects):
             self.data_received(self._wire.release())  # before anything else can happen (C14)
 
     def carry_out(self, effects: Sequence[fx.Effect]) -> None:
         """Carries out effects in their order."""
         try:
-            self._carry_out(effects)
+            for effect in effects:
+                if isinstance(effect, fx.SendMessage):
+                    self._send_message(effect.data)
+                else:
+                    self._carry_out(effect, effects)
         except Exception as error:
             self._drop(error)
 
@@ -310,68 +350,96 @@ class Session(asyncio.Protocol):
             self._drop(error)
             return True
 
-    def _carry_out(self, effects: Sequence[fx.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case fx.SendPong():
-                    self._pong = effect  # of those that have to wait only the last one is sent (RFC 6455 5.5.3)
-                    if self._drained.is_set():
-                        self._flush_pong()
-                case fx.PauseReading():
-                    self._pause_reading()
-                case fx.ResumeReading():
-                    self._resume_reading()
-                case fx.StartTimer(timer, seconds):
-                    self._start_timer(timer, seconds)
-                case fx.CancelTimer(timer):
-                    self._cancel_timer(timer)
-                case fx.EndSending():
-                    self._end_sending()
-                case fx.EndTransport() | fx.AbortTransport():
-                    self._end(effect)
-                    if not any(isinstance(other, fx.SendResponse | fx.EndResponse) for other in effects):
-                        self._log_close()
-                case _:
-                    self._write(effect)
+    def _carry_out(self, effect: fx.Effect, together: Sequence[fx.Effect]) -> None:
+        """Carries out one effect of those that belong together."""
+        match effect:
+            case fx.SendPong():
+                self._pong = effect  # of those that have to wait only the last one is sent (RFC 6455 5.5.3)
+                if self._full is None:
+                    self._flush_pong()
+            case fx.PauseReading():
+                self._pause_reading()
+            case fx.ResumeReading():
+                self._resume_reading()
+            case fx.StartTimer(timer, seconds):
+                self._start_timer(timer, seconds)
+            case fx.CancelTimer(timer):
+                self._cancel_timer(timer)
+            case fx.EndSending():
+                self._end_sending()
+            case fx.EndTransport() | fx.AbortTransport():
+                self._end(effect)
+                if not any(isinstance(other, fx.SendResponse | fx.EndResponse) for other in together):
+                    self._log_close()
+            case _:
+                self._write(effect)
 
     def _write(self, effect: fx.Effect) -> None:
         """Writes what is seen of an effect; a Pong that still waits goes before a Close. Answers are logged."""
         match effect:
             case fx.SendClose():
                 self._flush_pong()
-                self._goes_on.set()  # whoever waits in send() is told that it is over
+                self._let_send_go_on()  # whoever waits in it is told that it is over
             case fx.CompleteHandshake():
                 self._answers(101, "[accepted]")
             case fx.SendResponse(status) | fx.SendHead(status):
                 self._answers(status, str(status))
         if data := self._wire.encode(effect):  # of a Pace nothing is seen, and a transport may be gone by then
+            self._uncork()
             self._transport.write(data)
+
+    def _send_message(self, data: str | bytes) -> None:
+        """Writes a message; if the app has more to answer, together with those that follow, but in this turn."""
+        try:
+            frame = self._wire.message(data)
+            if not self._corked and not self._connection.has_unread:
+                self._transport.write(frame)
+                return
+        except Exception as error:
+            self._drop(error)
+            return
+        if not self._corked:
+            asyncio.get_running_loop().call_soon(self._uncork)
+        self._corked += frame
+        if len(self._corked) > CORK:
+            self._uncork()
+
+    def _uncork(self) -> None:
+        """Writes what is to be written together."""
+        if self._corked:
+            corked, self._corked = self._corked, bytearray()
+            self._put(corked)
+
+    def _let_send_go_on(self) -> None:
+        if self._full is not None:
+            self._full.set()
 
     def _flush_pong(self) -> None:
         if self._pong is not None and not self._gone():
+            self._uncork()
             self._put(self._wire.encode(self._pong))
         self._pong = None
 
-    def _put(self, frame: bytes) -> None:
+    def _put(self, frame: bytes | bytearray) -> None:
         try:
             self._transport.write(frame)
         except Exception as error:
             self._drop(error)
 
     def _ping(self, payload: bytes) -> None:
+        self._uncork()
         self._put(self._wire.ping(payload))
 
     def _pause_reading(self) -> None:
-        """Pauses reading: from the transport, and of what was read from it already."""
-        self._reads.clear()
-        if not self._transport.is_closing():  # uvloop minds
-            self._transport.pause_reading()
+        """Pauses reading: of what was read already, and from the transport as soon as more comes from it.
+
+        An app that keeps up has gone on by then, and a transport that is not paused costs nothing.
+        """
         self._set_patience()
 
     def _resume_reading(self) -> None:
         """Reads on, first what was read already, once the other effects of the moment are carried out."""
-        self._reads.set()
-        asyncio.get_running_loop().call_soon(self._decode)
+        asyncio.get_running_loop().call_soon(self._decode_on)
         if not self._transport.is_closing():  # uvloop minds
             self._transport.resume_reading()
         self._set_patience()
@@ -381,7 +449,7 @@ class Session(asyncio.Protocol):
 
         If the peer takes nothing from us either, it is no healthy peer of a slow app: then the deadline runs.
         """
-        if self._reads.is_set() or not self._drained.is_set():
+        if self._connection.reads or self._full is not None:
             self._keepalive.resume()
         elif not self._service.options.lifecycle.flat.value("C33", "paused"):
             self._keepalive.pause()
@@ -401,7 +469,8 @@ class Session(asyncio.Protocol):
     def _end_sending(self) -> None:
         """Ends our side of the transport; under TLS, which knows no such thing, its graceful end begins."""
         self._pong = None
-        self._goes_on.set()
+        self._uncork()
+        self._let_send_go_on()
         if not self._transport.can_write_eof():
             self._transport.close()
         elif not self._transport.is_closing():  # uvloop minds
@@ -410,7 +479,8 @@ class Session(asyncio.Protocol):
     def _end(self, effect: fx.EndTransport | fx.AbortTransport) -> None:
         """Ends the transport. Whoever waits in `send()` need not see it flushed."""
         self._pong = None
-        self._goes_on.set()
+        self._uncork()
+        self._let_send_go_on()
         match effect:
             case fx.AbortTransport():
                 self._transport.abort()
@@ -424,6 +494,8 @@ class Session(asyncio.Protocol):
 
     def _log(self, what: str, level: int = logging.INFO, **about: object) -> None:
         """A line, and `about` as attributes of the record, for those who log for machines."""
+        if not self._service.logger.isEnabledFor(level):
+            return
         scope = self._scope  # as middleware has it by now: a proxy's forwarded address is the client's
         path = quote(scope["path"]) + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
         self._service.logger.log(level, '%s - "WebSocket %s" %s', self._client(), path, what, extra=about)
@@ -458,7 +530,10 @@ def end_writing(transport: asyncio.Transport) -> None:
         transport.write_eof()
 
 
-_LAST = (fx.SendClose, fx.EndTransport)
+CORK = 65536
+"""Bytes that are written together at most, so that a transport is asked early enough whether it takes more."""
+
+_LAST = frozenset((fx.SendClose, fx.EndTransport))
 """After these an app has nothing more to send, so that there is nothing to wait for."""
 
 

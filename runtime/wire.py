@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from wslifecycle.runtime.codec import Codec, Event, Held, WsprotoCodec, close_payload
 from wslifecycle.runtime.deflate import negotiate
+from wslifecycle.runtime.frames import FrameCodec, unmask
 from wslifecycle.runtime.handshake import Handshake, Request
 from wslifecycle.runtime.options import Options
 from wslifecycle.statemachine import effects as fx
@@ -18,7 +19,7 @@ from wslifecycle.statemachine import effects as fx
 class Wire:
     """What stands between a connection and its transport. `headers` go onto every response, unless the app's do."""
 
-    __slots__ = ("_codec", "_feed", "_headers", "_held", "_http", "_key", "_offers", "_options")
+    __slots__ = ("_codec", "_headers", "_held", "_http", "_key", "_offers", "_options", "feed")
 
     def __init__(
         self, http: Handshake, request: Request, options: Options, headers: Sequence[tuple[bytes, bytes]] = ()
@@ -27,15 +28,12 @@ class Wire:
         self._codec: Codec  # from the 101 on
         self._headers = headers
         self._held = Held(flat.value("C14", "bytes"), keep=flat.value("C14", "keep"))
-        self._feed: Callable[[bytes], Iterable[Event]] = self._held.feed
+        self.feed: Callable[[bytes], Iterable[Event]] = self._held.feed
+        """What these bytes of the peer mean; nothing before the 101. Taken as `Codec.feed` says."""
         self._http = http
         self._key = request.key
         self._offers = request.extensions
         self._options = options
-
-    def feed(self, data: bytes) -> Iterable[Event]:
-        """What these bytes of the peer mean; nothing before the 101. Taken as `Codec.feed` says."""
-        return self._feed(data)
 
     def release(self) -> bytes:
         """The bytes that came before the 101, to be fed once it is written."""
@@ -45,13 +43,15 @@ class Wire:
         """A Ping."""
         return self._codec.encode("ping", payload)
 
+    def message(self, data: str | bytes) -> bytes:
+        """A data message."""
+        return self._codec.encode("text" if isinstance(data, str) else "binary", data)
+
     def encode(self, effect: fx.Effect) -> bytes:
         """The bytes of an effect that is seen on the wire; none for the others."""
         match effect:
-            case fx.SendMessage(str() as text):
-                return self._codec.encode("text", text)
             case fx.SendMessage(data):
-                return self._codec.encode("binary", data)
+                return self.message(data)
             case fx.SendPong(payload):
                 return self._codec.encode("pong", payload)
             case fx.SendClose(code, reason):
@@ -77,8 +77,15 @@ class Wire:
         if subprotocol is not None:
             fields = [(b"Sec-WebSocket-Protocol", subprotocol.encode()), *fields]
         limit = options.lifecycle.flat.value("C34", "bytes") if options.max_size is None else options.max_size
-        self._codec = WsprotoCodec(limit, agreed[1] if agreed else None)
-        self._feed = self._codec.feed
+        deflate = agreed[1] if agreed else None
+        match options.codec:
+            case "wsproto":
+                self._codec = WsprotoCodec(limit, deflate)
+            case "python":
+                self._codec = FrameCodec(limit, deflate, unmask)
+            case "auto":
+                self._codec = FrameCodec(limit, deflate)
+        self.feed = self._codec.feed
         return self._http.accept(self._key, fields)
 
     def _with_defaults(self, headers: fx.Headers) -> list[tuple[bytes, bytes]]:

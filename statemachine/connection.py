@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from wslifecycle.statemachine import effects as fx
 from wslifecycle.statemachine import explain
@@ -22,7 +22,7 @@ from wslifecycle.statemachine.effects import Effect
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected, ImpossibleEvent
 from wslifecycle.statemachine.explain import Allowed
 from wslifecycle.statemachine.flatten import Answer
-from wslifecycle.statemachine.machine import Lifecycle, LifecycleEvent, lifecycle
+from wslifecycle.statemachine.machine import Lifecycle, lifecycle
 from wslifecycle.statemachine.messages import Context, ShapeError, cut, in_ranges
 from wslifecycle.statemachine.model import Actor, Call, First, Kind, Message, Ref, Value
 from wslifecycle.statemachine.unread import Unread
@@ -50,8 +50,51 @@ class Ended(NamedTuple):
     rule: str
 
 
+_given = tuple.__new__
+"""Makes a `Given` without the function of the class, which takes twice as long."""
+
+_PAUSE: tuple[Effect, ...] = (fx.PauseReading(),)
+_RESUME: tuple[Effect, ...] = (fx.ResumeReading(),)
+
 WAIT = Given(None)
 """Nothing is due: a `receive()` waits until something happened. Compare with `is`."""
+
+
+_NO_STR = "extensions and subprotocols are collections of str, not one str."
+
+
+class Settings:
+    """What connections of one kind have in common, so that each of them is made in no time and holds little.
+
+    The arguments are those of `Connection`, and raise what they raise there.
+    """
+
+    __slots__ = ("case", "dialect", "machine", "state", "timeouts", "unread")
+
+    def __init__(
+        self,
+        *,
+        spec_version: str | None = None,
+        extensions: Iterable[str] = (),
+        timeouts: Mapping[str, float | None] | None = None,
+        unread: tuple[int | None, int | None] | None = None,
+        machine: Lifecycle | None = None,
+    ) -> None:
+        if isinstance(extensions, str):
+            raise TypeError(_NO_STR)
+        self.machine = machine or lifecycle()
+        flat, offered = self.machine.flat, frozenset(extensions)
+        self.dialect = self.machine.dialect(spec_version or flat.value("C35", "spec_version"))
+        self.unread = unread or (flat.value("C31", "messages"), flat.value("C31", "bytes"))
+        self.timeouts = {name: flat.resolve(timer.seconds) for name, timer in self.machine.spec.timers.items()}
+        for name, seconds in (timeouts or {}).items():
+            if name not in self.timeouts:
+                raise LookupError(f"There is no timer {name!r}. There are {', '.join(self.timeouts)}.")
+            self.timeouts[name] = seconds
+        self.state: str = next(iter(self.machine.states))
+        self.case: int = self.dialect.facts | sum(
+            flat.bits[fact.name] for fact in flat.facts if fact.extension in offered
+        )
 
 
 class Connection:
@@ -61,7 +104,7 @@ class Connection:
     `timeouts` overrides the seconds of the spec's timers by name (None switches one off; that of `close_timeout` is the
     deadline of `EndTransport`, too), `unread` its bounds (messages, bytes; None: no bound), `machine` the profile where
     it is not the reference; `observe` is called with every answer of the machine, obeyed or refused, before it takes
-    effect, and can only watch. Raises `ValueError` for a `spec_version` that is not a version number, `LookupError` for
+    effect, and can only watch. `settings` stand in the place of all but `subprotocols` and `observe`. Raises `ValueError` for a `spec_version` that is not a version number, `LookupError` for
     an unknown timer, `TypeError` for a str in the place of a collection.
     """
 
@@ -90,29 +133,25 @@ class Connection:
         unread: tuple[int | None, int | None] | None = None,
         machine: Lifecycle | None = None,
         observe: Callable[[Answer], None] | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        machine = machine or lifecycle()
-        flat = machine.flat
-        if isinstance(extensions, str) or isinstance(subprotocols, str):
-            raise TypeError("extensions and subprotocols are collections of str, not one str.")
-        offered = frozenset(extensions)
-        self._machine = machine
-        self._dialect = machine.dialect(spec_version or flat.value("C35", "spec_version"))
+        if isinstance(subprotocols, str):
+            raise TypeError(_NO_STR)
+        if settings is None:
+            settings = Settings(
+                spec_version=spec_version, extensions=extensions, timeouts=timeouts, unread=unread, machine=machine
+            )
+        self._machine = settings.machine
+        self._dialect = settings.dialect
+        self._timeouts = settings.timeouts
+        self._unread = Unread(*settings.unread)
         self._variables: dict[str, dict[str, Any]] = {}
-        self._unread = Unread(*(unread or (flat.value("C31", "messages"), flat.value("C31", "bytes"))))
         self._context = Context(tuple(subprotocols), self._variables)
-        self._timeouts = {name: flat.resolve(timer.seconds) for name, timer in machine.spec.timers.items()}
-        for name, seconds in (timeouts or {}).items():
-            if name not in self._timeouts:
-                raise LookupError(f"There is no timer {name!r}. There are {', '.join(self._timeouts)}.")
-            self._timeouts[name] = seconds
         self._observe = observe
         self._came: Answer | None = None
         self._ending: Answer | None = None
-        self.state: str = next(iter(machine.states))
-        self.case: int = self._dialect.facts | sum(
-            flat.bits[fact.name] for fact in flat.facts if fact.extension in offered
-        )
+        self.state = settings.state
+        self.case = settings.case
 
     # ---------------------------------------------------------------------------------------- the app
 
@@ -126,6 +165,13 @@ class Connection:
         Raises `ApplicationViolation` when the message is unknown, not allowed in this state, or malformed, and
         `Disconnected` when the connection has ended (R32); both leave the connection as it was.
         """
+        declared, event = self._meaning(message)
+        if declared is not None and (data := self._dialect.shapes[declared.type].data(message)) is not None:
+            answer = self._machine._rows[event][self.case][self.state]
+            if answer.plain == "send_message":
+                if self._observe is not None:
+                    self._observe(answer)
+                return (fx.SendMessage(data),)
         decided = self._decide(message, self._observe)
         return () if decided is None else self._commit(*decided)
 
@@ -135,20 +181,28 @@ class Connection:
         Serve waiting calls in their order, one message each, until this returns `WAIT` (C16). Raises `Disconnected`
         only under a profile whose answer to C6 is `raises`.
         """
-        answer = self._machine.due[self.case][self.state]
+        answer = self._machine._due[self.case][self.state]
         if answer.refusal is Kind.NOT_DUE:
             return WAIT
         if self._observe is not None:
             self._observe(answer)
         if answer.refusal is not None:
             raise self._refusal(answer, "receive()")
-        kind = cast(str, self._machine.spec.events[answer.event].message)
-        message: dict[str, Any] = {"type": kind}
+        kind = self._dialect.gives[answer.event]
+        if answer.plain == "take_message" and kind not in self._dialect.omits_null:
+            data, effects = self._take()
+            message: dict[str, Any] = (
+                {"type": kind, "bytes": data, "text": None}
+                if isinstance(data, bytes)
+                else {"type": kind, "bytes": None, "text": data}
+            )
+            return _given(Given, (message, effects))
+        message = {"type": kind}
         for key, value in answer.gives or ():
             if (kind, key) not in self._dialect.unknown:
                 message[key] = self._value(value, {})
         effects = self._move(answer, message)
-        if self._machine.flat.resolve(self._machine.spec.messages[kind].omit_null):
+        if kind in self._dialect.omits_null:
             message = {key: value for key, value in message.items() if value is not None}
         return Given(message, effects)
 
@@ -204,7 +258,15 @@ class Connection:
 
     def peer_sent(self, data: str | bytes) -> tuple[Effect, ...]:
         """A complete data message was decoded. Hold the peer's bytes undecoded until `CompleteHandshake` (C14)."""
-        return self._happened("peer_message", data=data if isinstance(data, str) else bytes(memoryview(data)))
+        if type(data) is not bytes and not isinstance(data, str):
+            data = bytes(memoryview(data))
+        answer = self._machine._rows["peer_message"][self.case][self.state]
+        if answer.plain != "keep_message":
+            return self._happened("peer_message", data=data)
+        if self._observe is not None:
+            self._observe(answer)
+        self.case |= self._machine.waiting
+        return _PAUSE if self._unread.put(data) else ()
 
     def peer_pinged(self, payload: bytes) -> tuple[Effect, ...]:
         """The peer's Ping was decoded (W8). Its Pongs mean nothing here; they answer your keepalive."""
@@ -251,6 +313,16 @@ class Connection:
         return int(code)
 
     # ---------------------------------------------------------------------------------------- questions
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether a message waits to be given to the app."""
+        return bool(self.case & self._machine.waiting)
+
+    @property
+    def reads(self) -> bool:
+        """Whether reading goes on; not from a `PauseReading` to the `ResumeReading` that follows it (C31)."""
+        return not self._unread.paused
 
     @property
     def close_code(self) -> int | None:
@@ -313,7 +385,7 @@ class Connection:
         if declared is None:
             self._unknown(message)
             return None
-        if self._machine.flat.value("C39", "shape_first"):
+        if self._dialect.shape_first:
             values = self._shaped(message, declared, frozenset(declared.keys))
             return self._permitted(event, declared.type, observe), values
         answer = self._permitted(event, declared.type, observe)
@@ -327,7 +399,7 @@ class Connection:
         return self._commit(answer, given)
 
     def _consult(self, event: str) -> Answer:
-        return cast(LifecycleEvent, self._machine.events[event]).consult(self)
+        return self._machine._rows[event][self.case][self.state]
 
     def _permitted(self, event: str, label: str, observe: Callable[[Answer], None] | None) -> Answer:
         """Asks the machine; raises what its refusal means."""
@@ -365,13 +437,12 @@ class Connection:
             values = {key: self._value(value, given) for key, value in call.fields}
             match call.effect:
                 case "keep_message":
-                    done += (fx.PauseReading(),) if self._unread.put(values["data"]) else ()
-                    self._note_unread()
+                    self.case |= self._machine.waiting
+                    done += _PAUSE if self._unread.put(values["data"]) else ()
                 case "take_message":
-                    data, resume = self._unread.take()
+                    data, effects = self._take()
                     given |= {"bytes": data, "text": None} if isinstance(data, bytes) else {"bytes": None, "text": data}
-                    done += (fx.ResumeReading(),) if resume else ()
-                    self._note_unread()
+                    done += effects
                 case "start_timer" | "cancel_timer":
                     seconds = self._timeouts[values["timer"]]
                     if seconds is not None:
@@ -386,10 +457,12 @@ class Connection:
                     done.append(fx.TYPES[name](**values))
         return tuple(done)
 
-    def _note_unread(self) -> None:
-        """Keeps the one fact that changes: whether a message waits."""
-        bit = self._machine.flat.waiting
-        self.case = self.case | bit if self._unread else self.case & ~bit
+    def _take(self) -> tuple[str | bytes, tuple[Effect, ...]]:
+        """Takes the oldest unread message."""
+        data, resume, more = self._unread.take()
+        if not more:
+            self.case &= ~self._machine.waiting
+        return data, _RESUME if resume else ()
 
     def _value(self, value: Value, given: Mapping[str, Any]) -> Any:
         """A value at run time."""
@@ -402,11 +475,11 @@ class Connection:
 
     def _meaning(self, message: object) -> tuple[Message | None, str]:
         """The declared message that an app sent and the event that it is; None where the app may send no such thing."""
-        if not isinstance(message, Mapping):
+        if type(message) is not dict and not isinstance(message, Mapping):
             return None, ""
         kind = message.get("type")
-        declared = self._machine.spec.messages.get(kind) if isinstance(kind, str) else None
-        if declared is None or declared.sender != "app":
+        declared = self._dialect.takes.get(kind) if isinstance(kind, str) else None
+        if declared is None:
             return None, ""
         if declared.event_if and message.get(declared.event_if[0]) is True:  # what is no bool has no truth to ask for
             return declared, declared.event_if[1]

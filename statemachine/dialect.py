@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from wslifecycle.statemachine.flatten import Flat
 from wslifecycle.statemachine.messages import Shape
+from wslifecycle.statemachine.model import Actor, Message
 
 Version = tuple[int, ...]
 
 
 class Dialect:
-    """`shapes`: what the app's messages have to look like, by type. `unknown`: (type, key) of keys that came later.
-    `facts`: the bits of the facts that hold because of the version.
+    """`takes`: the messages that an app may send, by type, `shapes`: what they have to look like, `shape_first`: whether
+    that is asked before the machine is (C39). `gives`: the types of those that it is given, by event, `omits_null`: of
+    which of them keys without a value are left out. `unknown`: (type, key) of keys that came later. `facts`: the bits
+    of the facts that hold because of the version.
     """
 
-    __slots__ = ("facts", "shapes", "unknown")
+    __slots__ = ("facts", "gives", "omits_null", "shape_first", "shapes", "takes", "unknown")
 
     def __init__(self, flat: Flat, version: Version) -> None:
         messages = flat.spec.messages.values()
@@ -26,16 +29,23 @@ class Dialect:
             for key in message.keys.values()
             if key.since and version_of(key.since) > version
         )
+        self.takes: dict[str, Message] = {message.type: message for message in messages if message.sender == "app"}
         self.shapes = {
-            message.type: Shape(
+            kind: Shape(
                 message,
                 flat.spec.constraints,
                 flat.resolve,
-                {key for kind, key in self.unknown if kind == message.type},
+                {key for of, key in self.unknown if of == kind},
             )
-            for message in messages
-            if message.sender == "app"
+            for kind, message in self.takes.items()
         }
+        self.shape_first = bool(flat.value("C39", "shape_first"))
+        self.gives: dict[str, str] = {
+            event.name: event.message
+            for event in flat.spec.events.values()
+            if event.actor is Actor.GIVEN and event.message is not None
+        }
+        self.omits_null = frozenset(message.type for message in messages if flat.resolve(message.omit_null))
         self.facts = sum(
             flat.bits[fact.name]
             for fact in flat.facts

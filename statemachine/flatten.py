@@ -28,6 +28,16 @@ def name_of(state: State) -> str:
     return "/".join(state)
 
 
+_PLAIN: Mapping[tuple[Call, ...], str] = {
+    (Call(effect, fields),): effect
+    for effect, fields in {
+        "keep_message": (("data", Ref("event", "data")),),
+        "take_message": (),
+        "send_message": (("data", First((Ref("message", "text"), Ref("message", "bytes")))),),
+    }.items()
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an event does in one state and guard case: the Mealy machine's transition, or its refusal."""
@@ -46,8 +56,15 @@ class Answer:
     """The run-time values that it uses, as (scope, key)."""
     uses: frozenset[str] = field(init=False, compare=False, repr=False)
     """The keys of the app's message whose values have to be sound: those among them, and `checks`."""
+    plain: str = field(init=False, compare=False, repr=False)
+    """The effect that keeps, takes or sends one data message, where it does just that and nothing else; else empty.
+
+    A connection has a short way for each of them, on which it does the same as on the long one.
+    """
 
     def __post_init__(self) -> None:
+        does_more = self.refusal is not None or self.moves or self.assigns or self.gives
+        object.__setattr__(self, "plain", "" if does_more else _PLAIN.get(self.effects, ""))
         fields = [value for call in self.effects for _, value in call.fields]
         fields += [value for _, assigned in self.assigns for _, value in assigned]
         fields += [value for _, value in self.gives or ()]

@@ -98,7 +98,7 @@ class LifecycleEvent(_Part, transitions.Event):
 
     def __init__(self, name: str, machine: Lifecycle) -> None:
         super().__init__(name, machine)
-        self._rows: tuple[dict[str, Answer], ...] = tuple(map(dict, machine.flat.answers[name]))
+        self._rows = machine._rows[name]
         self._targets: tuple[dict[str, str], ...] = tuple(
             {state: answer.target for state, answer in row.items() if answer.refusal is None} for row in self._rows
         )
@@ -151,6 +151,11 @@ class Lifecycle(_Part, transitions.Machine):
         self.flat = flat
         self.spec: Spec = flat.spec
         self.profile = flat.profile
+        # Dicts that are just dicts, for those of ours who ask with each message: in no sealed one a look is as fast.
+        self._rows: dict[str, tuple[dict[str, Answer], ...]] = {
+            name: tuple(map(dict, cases)) for name, cases in flat.answers.items()
+        }
+        self.waiting = flat.waiting
         super().__init__(
             model=model,
             states=[LifecycleState(name, final=name in flat.final) for name in flat.state_of],
@@ -163,9 +168,10 @@ class Lifecycle(_Part, transitions.Machine):
             if event not in self.events:  # refused everywhere, and still an event
                 self.events[event] = self._create_event(event, self)
         self._dialects: dict[str, Dialect] = {}
-        self.due: tuple[Mapping[str, Answer], ...] = tuple(_Dict(self._due(case)) for case in range(flat.cases))
+        self._due = tuple(self._gifts(case) for case in range(flat.cases))
+        self.due: tuple[Mapping[str, Answer], ...] = tuple(map(_Dict, self._due))
 
-    def _due(self, case: int) -> dict[str, Answer]:
+    def _gifts(self, case: int) -> dict[str, Answer]:
         """What receive() does in each state: gives something, raises, or waits (a `not_due` refusal)."""
         gifts = [name for name, event in self.spec.events.items() if event.actor is Actor.GIVEN]
         due: dict[str, Answer] = {}
@@ -284,6 +290,8 @@ def lifecycle(profile: str | Path = "reference") -> Lifecycle:
     and compiles the spec, which takes about a tenth of a second: a server makes it at start-up. Raises `LookupError`
     when there is no such profile, `OSError` when the file cannot be read, and `SpecError` when it is not sound.
     """
+    if profile == "reference":
+        return _made("reference")
     name = str(profile)
     return _made(str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name)
 

@@ -80,6 +80,9 @@ def _headers(value: object) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(pairs)
 
 
+_SOUND: dict[str, type] = {"str": str, "bytes": bytes, "int": int, "bool": bool}
+"""The values of a type that need no look: those of exactly this class."""
+
 TYPES: dict[str, Callable[[object], Any]] = {
     "str": _text,
     "bytes": _bytes,
@@ -131,7 +134,7 @@ def _field_names(
 
 
 def _encodable(value: str | None, refuse: bool, options: Mapping[str, Any], context: Context) -> str | None:
-    if value is None or _utf8(value):
+    if value is None or value.isascii() or _utf8(value):
         return value
     if refuse:
         raise _Wrong("holds a lone surrogate, which UTF-8 cannot encode")
@@ -210,6 +213,10 @@ CONSTRAINTS: dict[str, tuple[str, ...]] = {
 # ------------------------------------------------------------------------------------------------ a message
 
 
+_DATA = [("bytes", "bytes", False, None, None), ("text", "str", False, None, "encodable")]
+"""The keys of a data message: name, type, whether it is required, default, constraint."""
+
+
 class Shape:
     """One app-to-server message as the spec of a connection wants it.
 
@@ -217,7 +224,7 @@ class Shape:
     version of the connection does not know yet.
     """
 
-    __slots__ = ("_checks", "_message")
+    __slots__ = ("_checks", "_is_data", "_message")
 
     def __init__(
         self, message: Message, constraints: Mapping[str, Constraint], resolve: Callable[[Any], Any], older: set[str]
@@ -226,6 +233,8 @@ class Shape:
         self._checks = [
             (
                 key,
+                key.name,
+                _SOUND.get(key.type),
                 resolve(key.default),
                 resolve(key.null_is_default) or (not key.required and key.default is None),
                 key.name in older,
@@ -233,6 +242,21 @@ class Shape:
             )
             for key in message.keys.values()
         ]
+
+        keys = [(key.name, key.type, key.required, key.default, key.value) for key in message.keys.values()]
+        self._is_data = not older and len(message.exactly_one) == 2 and sorted(keys) == _DATA
+
+    def data(self, message: Mapping[str, Any]) -> str | bytes | None:
+        """The one value of a data message, if a glance tells that nothing is wrong with it; else `values` has to look.
+
+        ASCII is what is meant: whether UTF-8 can encode any other text takes a look at each of its characters.
+        """
+        if not self._is_data:
+            return None
+        data, text = message.get("bytes"), message.get("text")
+        if text is None:
+            return data if type(data) is bytes else None
+        return text if data is None and type(text) is str and text.isascii() else None
 
     @staticmethod
     def _constraint(
@@ -251,37 +275,41 @@ class Shape:
         are let pass (R45).
         """
         values: dict[str, Any] = {}
-        kind = self._message.type
-        for key, default, null_is_default, older, check, refuse, options, rule in self._checks:
-            name = key.name
+        for key, name, sound, default, null_is_default, older, check, refuse, options, rule in self._checks:
             raw = message.get(name, _MISSING)
             if older and raw is not _MISSING:
                 if key.before == "refused" and raw:  # empty headers, as frameworks always send them, ask for nothing
                     raise ShapeError(
-                        f"{kind} has `{name}`, which came with spec version {key.since}.", key.rule, key.line
+                        f"{self._message.type} has `{name}`, which came with spec version {key.since}.", key.rule, key.line
                     )
                 raw = _MISSING
             if raw is _MISSING or (raw is None and null_is_default):
                 if key.required:
-                    raise ShapeError(f"{kind} lacks the key `{name}`.", key.rule, key.line)
+                    raise ShapeError(f"{self._message.type} lacks the key `{name}`.", key.rule, key.line)
                 value = default
+            elif type(raw) is sound:
+                value = raw
             else:
                 try:
                     value = TYPES[key.type](raw)
                 except _Wrong as wrong:
                     raise ShapeError(
-                        f"`{name}` of {kind} {wrong}, not {reprlib.repr(raw)}.", key.rule, key.line
+                        f"`{name}` of {self._message.type} {wrong}, not {reprlib.repr(raw)}.", key.rule, key.line
                     ) from None
             if check is not None and name in used:
                 try:
                     value = check(value, refuse, options, context)
                 except _Wrong as wrong:
-                    raise ShapeError(f"`{name}` of {kind} {wrong}.", rule, key.line) from None
+                    raise ShapeError(f"`{name}` of {self._message.type} {wrong}.", rule, key.line) from None
             values[name] = value
-        one = self._message.exactly_one
-        if one and sum(values[name] is not None for name in one) != 1:
-            text = f"{kind} has to have exactly one of {' and '.join(f'`{name}`' for name in one)} that is not None."
-            raise ShapeError(text, self._message.rule, self._message.line)
+        if one := self._message.exactly_one:
+            given = 0
+            for name in one:
+                given += values[name] is not None
+            if given != 1:
+                names = " and ".join(f"`{name}`" for name in one)
+                text = f"{self._message.type} has to have exactly one of {names} that is not None."
+                raise ShapeError(text, self._message.rule, self._message.line)
         return values
 
 

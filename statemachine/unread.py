@@ -5,53 +5,64 @@ Flow control, not lifecycle: it never decides what is legal.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 
 class Unread:
     """First in, first out. Over the bound of messages or of bytes reading has to pause; at half of it it may resume."""
 
-    __slots__ = ("_items", "_max_bytes", "_max_messages", "_paused", "_size")
+    __slots__ = ("_first", "_max_bytes", "_max_messages", "_more", "_size", "paused")
 
     def __init__(self, max_messages: int | None, max_bytes: int | None) -> None:
-        self._items: deque[str | bytes] = deque()
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
+        self._first: str | bytes | None = None  # the oldest has a place of its own: most never have company
+        self._more: deque[str | bytes] | None = None  # those behind it; an empty deque would take 0.7 KiB
+        self._max_messages = math.inf if max_messages is None else max_messages
+        self._max_bytes = math.inf if max_bytes is None else max_bytes
         self._size = 0
-        self._paused = False
+        self.paused = False
 
     def __len__(self) -> int:
-        return len(self._items)
+        return (self._first is not None) + len(self._more or ())
 
     def put(self, data: str | bytes) -> bool:
         """Adds a message. True when this asks for a pause."""
-        self._items.append(data)
-        self._size += _weight(data)
-        if self._paused or not self._over(1):
+        self._size += len(data)  # a character of text counts as a byte, which is near enough for a bound
+        if self._first is None:
+            self._first = data
+            if self._size <= self._max_bytes and self._max_messages >= 1:
+                return False
+        elif self._more is None:
+            self._more = deque((data,))
+        else:
+            self._more.append(data)
+        if self.paused or not self._over(1):
             return False
-        self._paused = True
+        self.paused = True
         return True
 
-    def take(self) -> tuple[str | bytes, bool]:
-        """Removes the oldest message. The second item is True when reading may resume."""
-        data = self._items.popleft()
-        self._size -= _weight(data)
-        if not self._paused or self._over(2):
-            return data, False
-        self._paused = False
-        return data, True
+    def take(self) -> tuple[str | bytes, bool, bool]:
+        """Removes the oldest message. Besides it, whether reading may resume, and whether there are more.
+
+        Raises `IndexError` if there is none.
+        """
+        data = self._first
+        if data is None:
+            raise IndexError("no message is unread")
+        if self._more:
+            self._first = self._more.popleft()
+        else:
+            self._first = self._more = None
+        self._size -= len(data)
+        if not self.paused or self._over(2):
+            return data, False, self._first is not None
+        self.paused = False
+        return data, True, self._first is not None
 
     def unbind(self) -> None:
         """Lifts the bounds: from now on nothing asks for a pause, because reading goes on whatever is unread."""
-        self._max_messages = self._max_bytes = None
-        self._paused = False
+        self._max_messages = self._max_bytes = math.inf
+        self.paused = False
 
     def _over(self, divisor: int) -> bool:
-        many = self._max_messages is not None and len(self._items) > self._max_messages // divisor
-        large = self._max_bytes is not None and self._size > self._max_bytes // divisor
-        return many or large
-
-
-def _weight(data: str | bytes) -> int:
-    """The bytes that a message stands for; a character of text counts as one, which is near enough for a bound."""
-    return len(data)
+        return len(self) * divisor > self._max_messages or self._size * divisor > self._max_bytes

@@ -105,6 +105,6 @@ def test_it_is_a_list_with_bounds(
         elif plain:
             oldest = plain.pop(0)
             resumes = paused and not over(0.5)
-            assert unread.take() == (oldest, resumes)
+            assert unread.take() == (oldest, resumes, bool(plain))
             paused = paused and not resumes
         assert len(unread) == len(plain)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from collections.abc import Callable
 from importlib import import_module
 
 from wslifecycle.runtime.options import Options
@@ -42,7 +43,17 @@ def main() -> None:
         "--ping", type=float, nargs=2, default=(20.0, 20.0), metavar="SECONDS", help="interval, timeout"
     )
     parser.add_argument("--grace", type=float, default=10.0, metavar="SECONDS", help="that apps have at a shutdown")
-    asyncio.run(serve(parser.parse_args()))
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    arguments = parser.parse_args()
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if arguments.loop == "uvloop":
+        try:
+            import uvloop
+        except ImportError:
+            parser.error("uvloop is not installed: pip install uvloop")
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serve(arguments))
 
 
 if __name__ == "__main__":

@@ -98,6 +98,8 @@ _UVICORN: Mapping[str, Option] = {
     "ping": ("--ws-ping-interval", "{0}", "--ws-ping-timeout", "{1}"),
     "root_path": ("--root-path", "{0}"),
     "grace": ("--timeout-graceful-shutdown", "{0}"),
+    "loop": ("--loop", "{0}"),
+    "quiet": ("--log-level", "warning", "--no-access-log"),
 }
 _OWN = "wslifecycle.integrations.uvicorn:LifecycleProtocol"
 
@@ -132,6 +134,7 @@ def _known(folder: Path) -> dict[str, list[Server]]:
                 "ping": ("--ping", "{0}", "{1}"),
                 "root_path": ("--root-path", "{0}"),
                 "grace": ("--grace", "{0}"),
+                "loop": ("--loop", "{0}"),
             },
             ("wslifecycle", "wsproto"),
         )
@@ -145,6 +148,8 @@ def _known(folder: Path) -> dict[str, list[Server]]:
                 "ping": ("--websocket-ping-interval", "{0:.0f}"),
                 "root_path": ("--root-path", "{0}"),
                 "grace": ("--graceful-timeout", "{0}"),
+                "loop": ("--worker-class", "{0}"),
+                "quiet": ("--log-level", "WARNING"),
             },
             "hypercorn wsproto",
             max_size="websocket_max_message_size = {0}\n",
@@ -156,13 +161,19 @@ def _known(folder: Path) -> dict[str, list[Server]]:
                 "max_size": ("--websocket-max-message-size", "{0}"),
                 "ping": ("--ping-interval", "{0:.0f}", "--ping-timeout", "{1:.0f}"),
                 "root_path": ("--root-path", "{0}"),
+                "quiet": ("--verbosity", "0"),
             },
             "daphne autobahn twisted",
         ),
         _other(
             "granian --interface asgi --workers 1 --port {port} {app}",
             folder,
-            {"root_path": ("--url-path-prefix", "{0}"), "grace": ("--workers-kill-timeout", "{0}")},
+            {
+                "root_path": ("--url-path-prefix", "{0}"),
+                "grace": ("--workers-kill-timeout", "{0}"),
+                "loop": ("--loop", "{0}"),
+                "quiet": ("--log-level", "warning"),
+            },
             "granian",
         ),
         _other(
@@ -172,6 +183,8 @@ def _known(folder: Path) -> dict[str, list[Server]]:
                 "max_size": ("--websocket-max-message-size", "{0}"),
                 "root_path": ("--root-path", "{0}"),
                 "grace": ("--graceful-timeout", "{0}"),
+                "loop": ("--asgi-loop", "{0}"),
+                "quiet": ("--log-level", "warning"),
             },
             "gunicorn",
         ),

@@ -11,7 +11,9 @@ import contextvars
 import logging
 from collections.abc import MutableMapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.handshake import addable
@@ -44,21 +46,12 @@ class LifecycleProtocol(Acceptor):
     ) -> None:
         if not config.loaded:
             config.load()
-        interval, timeout = config.ws_ping_interval, config.ws_ping_timeout
-        options = replace(
-            self.options,
-            max_size=max(config.ws_max_size, 0),
-            max_queue=max(config.ws_max_queue, 1),  # without any, nothing could ever be read
-            ping_interval=interval if interval and interval > 0 else None,
-            ping_timeout=timeout if timeout and timeout > 0 else None,
-            per_message_deflate=config.ws_per_message_deflate,
-        )
         anew = getattr(config, "reset_contextvars", False)  # which older releases do not have
         service = Service(
             app=config.loaded_app,
-            options=options,
+            options=_settled(self.options, config),
             state=app_state,
-            headers=[field for field in server_state.default_headers if addable(*field)],  # Uvicorn takes any
+            headers=_addable(tuple(server_state.default_headers)),
             root_path=config.root_path,
             asgi_version=config.asgi_version,
             tasks=server_state.tasks,
@@ -72,3 +65,30 @@ class LifecycleProtocol(Acceptor):
         asked = getattr(self._transport.get_protocol(), "scope", None) or {}
         version = str(asked.get("http_version", "1.1")).encode()
         super()._read_request(data.replace(b" HTTP/1.1\r\n", b" HTTP/" + version + b"\r\n", 1))
+
+
+_SETTLED: WeakKeyDictionary[Config, tuple[Options, Options]] = WeakKeyDictionary()
+"""The options that were made of a config and of those of a protocol, for all of its connections."""
+
+
+def _settled(options: Options, config: Config) -> Options:
+    """These options, with Uvicorn's own settings."""
+    made = _SETTLED.get(config)
+    if made is None or made[0] is not options:
+        interval, timeout = config.ws_ping_interval, config.ws_ping_timeout
+        settled = replace(
+            options,
+            max_size=max(config.ws_max_size, 0),
+            max_queue=max(config.ws_max_queue, 1),  # without any, nothing could ever be read
+            ping_interval=interval if interval and interval > 0 else None,
+            ping_timeout=timeout if timeout and timeout > 0 else None,
+            per_message_deflate=config.ws_per_message_deflate,
+        )
+        made = _SETTLED[config] = options, settled
+    return made[1]
+
+
+@lru_cache(maxsize=4)  # they change once a second, with the date
+def _addable(headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
+    """Those of Uvicorn's default headers that can be added; it takes any."""
+    return [field for field in headers if addable(*field)]
