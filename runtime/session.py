@@ -71,6 +71,7 @@ class Session(asyncio.Protocol):
         "_decoding",  # what was read and is not told yet; None: nothing is
         "_full",  # while the transport takes no more bytes: set when send() need not wait for it (C30)
         "_keepalive",  # Pings and their Pongs
+        "_loop",  # what it runs on: to ask asyncio for it takes a system call each time
         "_paced",  # when the last paced message was given (C6)
         "_pong",  # the latest Pong, while the transport takes no more
         "_receivers",  # the receive() calls that wait, in order (C16)
@@ -94,6 +95,7 @@ class Session(asyncio.Protocol):
         self._keepalive = Keepalive(self._ping, lambda: self.time_out("keepalive"), options.ping_timeout)
         self._corked = bytearray()
         self._decoding: Iterator[codec.Event] | None = None
+        self._loop = asyncio.get_running_loop()
         self._full: asyncio.Event | None = None
         self._receivers: list[asyncio.Future[None]] = []
         self._paced = -math.inf
@@ -108,8 +110,7 @@ class Session(asyncio.Protocol):
         if service.options.on_session is not None:
             service.options.on_session(self)
         self.carry_out(self._connection.started())
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._run(), context=service.context())
+        self._task = self._loop.create_task(self._run(), context=service.context())
         service.tasks.add(self._task)
         self._task.add_done_callback(service.tasks.discard)
         self.data_received(request.rest)
@@ -165,14 +166,14 @@ class Session(asyncio.Protocol):
             return given.message
         if self._corked:
             self._uncork()
-        turn = asyncio.get_running_loop().create_future()
+        turn = self._loop.create_future()
         self._receivers.append(turn)
         try:
             while given.message is None:
                 await turn
                 given = self._connection.app_wants()
                 if given.message is None:
-                    turn = self._receivers[0] = asyncio.get_running_loop().create_future()
+                    turn = self._receivers[0] = self._loop.create_future()
             for effect in given.effects:
                 if isinstance(effect, fx.Pace) and not queued:
                     await self._pace(effect.seconds)
@@ -192,9 +193,8 @@ class Session(asyncio.Protocol):
 
     async def _pace(self, seconds: float) -> None:
         """Waits a turn of the loop, and until so many seconds are gone since it last did."""
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0, self._paced + seconds - loop.time()))
-        self._paced = loop.time()
+        await asyncio.sleep(max(0, self._paced + seconds - self._loop.time()))
+        self._paced = self._loop.time()
 
     async def send(self, message: Message) -> None:
         """The app's `send()`: decided and written at once, then it waits until the transport takes more (C30).
@@ -214,7 +214,7 @@ class Session(asyncio.Protocol):
             return
         await self._full.wait()
         if not self._connection.app_waited():
-            await asyncio.get_running_loop().create_future()  # for ever, as the profile has it
+            await self._loop.create_future()  # for ever, as the profile has it
 
     # ---------------------------------------------------------------------------------------- the peer's side
 
@@ -242,7 +242,7 @@ class Session(asyncio.Protocol):
                 messages = True
             elif messages and isinstance(event, codec.Violation) and not whole:
                 self._decoding = iter((event,))  # it is the last one; the app has a turn to answer what came before
-                asyncio.get_running_loop().call_soon(self._decode_on)
+                self._loop.call_soon(self._decode_on)
                 return
             else:
                 self._hear(event)
@@ -399,7 +399,7 @@ class Session(asyncio.Protocol):
             self._drop(error)
             return
         if not self._corked:
-            asyncio.get_running_loop().call_soon(self._uncork)
+            self._loop.call_soon(self._uncork)
         self._corked += frame
         if len(self._corked) > CORK:
             self._uncork()
@@ -439,7 +439,7 @@ class Session(asyncio.Protocol):
 
     def _resume_reading(self) -> None:
         """Reads on, first what was read already, once the other effects of the moment are carried out."""
-        asyncio.get_running_loop().call_soon(self._decode_on)
+        self._loop.call_soon(self._decode_on)
         if not self._transport.is_closing():  # uvloop minds
             self._transport.resume_reading()
         self._set_patience()
@@ -458,7 +458,7 @@ class Session(asyncio.Protocol):
         if timer == "keepalive":
             self._keepalive.start(seconds)
         else:
-            self._timers[timer] = asyncio.get_running_loop().call_later(seconds, self.time_out, timer)
+            self._timers[timer] = self._loop.call_later(seconds, self.time_out, timer)
 
     def _cancel_timer(self, timer: str) -> None:
         if timer == "keepalive":
@@ -487,8 +487,7 @@ class Session(asyncio.Protocol):
             case fx.EndTransport(deadline):
                 self._transport.close()
                 if deadline is not None:
-                    loop = asyncio.get_running_loop()
-                    self._timers["end"] = loop.call_later(deadline, self._transport.abort)
+                    self._timers["end"] = self._loop.call_later(deadline, self._transport.abort)
 
     # ---------------------------------------------------------------------------------------- the log
 

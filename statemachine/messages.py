@@ -280,7 +280,9 @@ class Shape:
             if older and raw is not _MISSING:
                 if key.before == "refused" and raw:  # empty headers, as frameworks always send them, ask for nothing
                     raise ShapeError(
-                        f"{self._message.type} has `{name}`, which came with spec version {key.since}.", key.rule, key.line
+                        f"{self._message.type} has `{name}`, which came with spec version {key.since}.",
+                        key.rule,
+                        key.line,
                     )
                 raw = _MISSING
             if raw is _MISSING or (raw is None and null_is_default):

@@ -32,6 +32,7 @@ def draw(figures: Figures, file: Path) -> None:
 def _bars(figures: Figures, loop: str, axes: Axes) -> None:
     """A group of bars for each kind of load, a bar for each server; floors would dwarf them."""
     servers = [one for one in figures.report.entrants if one.loop == loop and one.group != "floor"]
+    colours = list(dict.fromkeys(one.name for one in figures.report.entrants))
     columns = [column.name for column in figures.loads]
     axes.set_title(f"{loop}: times as many messages per second of CPU as {figures.reference}")
     width = 0.85 / max(len(servers), 1)
@@ -39,7 +40,8 @@ def _bars(figures: Figures, loop: str, axes: Axes) -> None:
         cells = [figures.cell(one.label, name) for name in columns]
         heights = [(cell.times or 0.0) if cell else 0.0 for cell in cells]
         at = [column - 0.425 + (place + 0.5) * width for column in range(len(columns))]
-        axes.bar(at, heights, width, label=one.name, color=f"C{place}", edgecolor="k" if one.group == "ours" else None)
+        edge = "k" if one.group == "ours" else None
+        axes.bar(at, heights, width, label=one.name, color=f"C{colours.index(one.name)}", edgecolor=edge)
     axes.axhline(1, color="0.5", linewidth=0.8)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_ylim(top=1.3 * axes.get_ylim()[1])

@@ -184,7 +184,7 @@ def _known(folder: Path) -> dict[str, list[Server]]:
                 "root_path": ("--root-path", "{0}"),
                 "grace": ("--graceful-timeout", "{0}"),
                 "loop": ("--asgi-loop", "{0}"),
-                "quiet": ("--log-level", "warning"),
+                "quiet": ("--log-level", "warning", "--no-control-socket"),
             },
             "gunicorn",
         ),
