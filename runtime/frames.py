@@ -1,9 +1,9 @@
 """The short way of the codec: plain frames are read and written here, without wsproto.
 
-Most frames are plain: data, neither fragmented nor compressed, masked, of a length that is written as it should be.
-Every other frame goes to a `WsprotoCodec`, byte for byte as it came, and so does all that comes from where there is no
-frame of a client any more: wsproto alone says what is a fault, and which. To it the frames that it never sees make no
-difference, since each is a message by itself.
+Most frames are plain: neither fragmented nor compressed, masked, of a length that is written as it should be. Every
+other frame goes to a `WsprotoCodec`, byte for byte as it came, and so does all that comes from where there is no frame
+of a client any more: wsproto alone says what is a fault, and which. To it the frames that it never sees make no
+difference, since each is whole by itself.
 
 A plain frame that has not come wholly is held until it has. If it is text, what has come is looked at, so that one
 which is not UTF-8 fails as early as it does with wsproto.
@@ -12,12 +12,11 @@ which is not UTF-8 fails as early as it does with wsproto.
 from __future__ import annotations
 
 import codecs
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from wslifecycle.runtime.codec import Close, Event, Kind, Violation, WsprotoCodec
+from wslifecycle.runtime.codec import Close, Event, Kind, Ping, Pong, Violation, WsprotoCodec
 from wslifecycle.runtime.deflate import Deflate
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -47,11 +46,12 @@ try:
 except ImportError:  # the extra `speedups` brings it
     fastest = unmask
 
-# The first bytes of frames (RFC 6455 section 5.2), of which RSV1 says that a message is compressed (RFC 7692 section 6).
+# The first bytes of frames (RFC 6455 section 5.2); RSV1 says that a message is compressed (RFC 7692 section 6).
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
-_NONE, _PLAIN = frozenset[int](), frozenset((_TEXT, _BINARY))
 _CONTROL = frozenset((_CLOSE, _PING, _PONG))
+_MESSAGE = frozenset((_TEXT, _BINARY))
 _DATA = frozenset(fin | rsv1 | opcode for fin in (0, 0x80) for rsv1 in (0, 0x40) for opcode in (0, 1, 2))
+_NONE = frozenset[int]()
 
 _FIRST: dict[Kind, int] = {"text": _TEXT, "binary": _BINARY, "close": _CLOSE, "ping": _PING, "pong": _PONG}
 _HEADS = {kind: [bytes((first, size)) for size in range(126)] for kind, first in _FIRST.items()}
@@ -69,8 +69,8 @@ class FrameCodec:
         "_held",  # what has come of a frame that is read when it is whole
         "_looked",  # how many bytes of the text in it were looked at
         "_max_size",
-        "_passed",  # how many of the bytes that come are wsproto's, whatever they are
-        "_plain",  # the first bytes of frames that are read here; none while wsproto has a part of a message
+        "_passed",  # how many of the bytes that come are wsproto's, whatever they are; -1: none has a meaning any more
+        "_plain",  # the first bytes of frames that are read here: not of messages while wsproto has a part of one
         "_quick",  # the same if the next byte begins a frame and all before it are decoded; else none
         "_unmask",
         "_utf8",  # looks at the text in it
@@ -83,7 +83,7 @@ class FrameCodec:
         self._looked = 0
         self._max_size = max_size
         self._passed = 0
-        self._plain = self._quick = _PLAIN
+        self._plain = self._quick = _CONTROL | _MESSAGE
         self._unmask = unmask
         self._utf8: codecs.IncrementalDecoder | None = None
         self._wsproto: WsprotoCodec | None = None  # made when it is needed, which it is for few connections
@@ -91,11 +91,14 @@ class FrameCodec:
     def feed(self, data: bytes) -> Iterable[Event]:
         """The events of these bytes, in their order."""
         size = len(data)
-        if 6 <= size < 132 and data[1] == size + 0x7A and data[0] in self._quick:  # one short frame, as most often
-            if self._max_size is None or size - 6 <= self._max_size:
-                event = self._read(data[0], data, 6, size)
-                if event is not None:
-                    return (event,)
+        if (
+            6 <= size < 132
+            and data[1] == size + 0x7A
+            and data[0] in self._quick
+            and (self._max_size is None or size - 6 <= self._max_size)
+            and (event := self._read(data[0], data, 6, size)) is not None
+        ):
+            return (event,)  # one short frame, as most often
         self._quick = _NONE
         return self._frames(data)
 
@@ -106,7 +109,7 @@ class FrameCodec:
             data, self._held = self._held, None
             data += come
         position, size = 0, len(data)
-        while position < size:
+        while position < size and self._passed >= 0:
             if self._passed:
                 part = bytes(data[position : position + self._passed])
                 position += len(part)
@@ -121,17 +124,16 @@ class FrameCodec:
                 yield event
             elif end == 0 or (plain and (end <= size or self._is_no_text(first, data, start))):
                 self._passed = sys.maxsize
-            elif end <= size or (start <= size and not plain and first not in _CONTROL):
+            elif start <= size and not plain:
                 self._passed = end - position
-                if first not in _CONTROL:
-                    self._plain = _PLAIN if first >= 0x80 else _NONE
+                self._plain = _CONTROL | _MESSAGE if first >= 0x80 else _CONTROL
             else:
                 self._held = data if position == 0 and isinstance(data, bytearray) else bytearray(data[position:])
                 break
         self._quick = _NONE if self._held or self._passed else self._plain
 
     def _bounds(self, data: bytes | bytearray, position: int) -> tuple[int, int]:
-        """Where the payload of the frame at a position begins and ends, at least; 0 and 0 if wsproto has to judge it."""
+        """Where the payload of the frame at a position begins and ends, at least; 0 and 0: wsproto has to judge it."""
         first, start, length = data[position], position + 6, 0
         if first not in _DATA and first not in _CONTROL:
             return 0, 0
@@ -146,21 +148,35 @@ class FrameCodec:
             length = int.from_bytes(written, "big") if len(written) == width else 0
             if len(written) == width and not (126 if width == 2 else 65536) <= length < 1 << 63:
                 return 0, 0
-        if first in _PLAIN and self._max_size is not None and length > self._max_size:
+        if first in _MESSAGE and self._max_size is not None and length > self._max_size:
             return 0, 0
         return start, start + length
 
-    def _read(self, first: int, data: bytes | bytearray, start: int, end: int) -> str | bytes | None:
-        """The message of a plain frame; None if it is not UTF-8."""
+    def _read(self, first: int, data: bytes | bytearray, start: int, end: int) -> Event | None:
+        """What a plain frame means; None if that is for wsproto to say."""
         payload = data[start:end] if end - start < _SHORT else memoryview(data)[start:end]
         plain = self._unmask(payload, data[start - 4 : start])
-        self._looked, self._utf8 = 0, None
         if first == _BINARY:
             return plain
         try:
-            return str(plain, "utf-8")
+            if first == _TEXT:
+                self._looked, self._utf8 = 0, None
+                return str(plain, "utf-8")
+            return self._control(first, plain)
         except UnicodeDecodeError:
             return None
+
+    def _control(self, first: int, payload: bytes) -> Event | None:
+        """The same for a control frame."""
+        if first == _PING:
+            return Ping(payload)
+        if first == _PONG:
+            return Pong(payload)
+        if len(payload) == 1:
+            return None
+        close = Close(int.from_bytes(payload[:2], "big") if payload else None, payload[2:].decode())
+        self._passed, self._quick = -1, _NONE
+        return close
 
     def _is_no_text(self, first: int, data: bytes | bytearray, start: int) -> bool:
         """Whether what has come of a plain frame cannot be the beginning of a text, though it should be."""

@@ -30,7 +30,7 @@ from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.places import where_cancelled
 from wslifecycle.runtime.wire import Wire
 from wslifecycle.statemachine import effects as fx
-from wslifecycle.statemachine.connection import WAIT, Given
+from wslifecycle.statemachine.connection import WAIT
 from wslifecycle.statemachine.flatten import Answer
 
 Message: TypeAlias = MutableMapping[str, Any]

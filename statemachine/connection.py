@@ -1,9 +1,12 @@
 """One WebSocket connection without I/O: it is told what happened and returns what to do.
 
 Every method hands an event to the machine and turns the answer into effects. What a connection remembers is short: the
-`state` and the `case` that the machine reads, the variables that the spec declares, the unread messages, and the
-answers that brought it here and to its end, for its errors and for logs. Everything else is fixed at the beginning. It
-never awaits, has no task, no clock and no lock, so it can be driven from asyncio, trio, threads or a test.
+place where it is in the machine, the variables that the spec declares, the unread messages, and the answers that
+brought it here and to its end, for its errors and for logs. Everything else is fixed at the beginning. It never awaits,
+has no task, no clock and no lock, so it can be driven from asyncio, trio, threads or a test.
+
+That the app or the peer sends a message, and that the app is given one, happens again and again: where that is all that
+an answer says (`Answer.plain`), it is done at once, and not put together from what the answer says.
 
     app_sent(message)        known type -> machine -> shape and values -> commit -> effects        (C39)
     peer_..., timed_out, ... machine -> commit -> effects
@@ -69,7 +72,7 @@ class Settings:
     The arguments are those of `Connection`, and raise what they raise there.
     """
 
-    __slots__ = ("case", "dialect", "machine", "state", "timeouts", "unread")
+    __slots__ = ("dialect", "machine", "place", "timeouts", "unread")
 
     def __init__(
         self,
@@ -91,10 +94,8 @@ class Settings:
             if name not in self.timeouts:
                 raise LookupError(f"There is no timer {name!r}. There are {', '.join(self.timeouts)}.")
             self.timeouts[name] = seconds
-        self.state: str = next(iter(self.machine.states))
-        self.case: int = self.dialect.facts | sum(
-            flat.bits[fact.name] for fact in flat.facts if fact.extension in offered
-        )
+        facts = sum(flat.bits[fact.name] for fact in flat.facts if fact.extension in offered)
+        self.place = self.machine.place(next(iter(self.machine.states)), self.dialect.facts | facts)
 
 
 class Connection:
@@ -104,8 +105,10 @@ class Connection:
     `timeouts` overrides the seconds of the spec's timers by name (None switches one off; that of `close_timeout` is the
     deadline of `EndTransport`, too), `unread` its bounds (messages, bytes; None: no bound), `machine` the profile where
     it is not the reference; `observe` is called with every answer of the machine, obeyed or refused, before it takes
-    effect, and can only watch. `settings` stand in the place of all but `subprotocols` and `observe`. Raises `ValueError` for a `spec_version` that is not a version number, `LookupError` for
-    an unknown timer, `TypeError` for a str in the place of a collection.
+    effect, and can only watch. `settings` stand in the place of all but `subprotocols` and `observe`.
+
+    Raises `ValueError` for a `spec_version` that is not a version number, `LookupError` for an unknown timer,
+    `TypeError` for a str in the place of a collection.
     """
 
     __slots__ = (
@@ -116,11 +119,10 @@ class Connection:
         "_ending",
         "_machine",
         "_observe",
+        "_place",
         "_timeouts",
         "_unread",
         "_variables",
-        "case",
-        "state",
     )
 
     def __init__(
@@ -150,8 +152,25 @@ class Connection:
         self._observe = observe
         self._came: Answer | None = None
         self._ending: Answer | None = None
-        self.state = settings.state
-        self.case = settings.case
+        self._place = settings.place
+
+    @property
+    def state(self) -> str:
+        """Where the machine is."""
+        return self._place.state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._place = self._machine.place(state, self._place.case)
+
+    @property
+    def case(self) -> int:
+        """The facts that its guards read, as bits."""
+        return self._place.case
+
+    @case.setter
+    def case(self, case: int) -> None:
+        self._place = self._machine.place(self._place.state, case)
 
     # ---------------------------------------------------------------------------------------- the app
 
@@ -167,7 +186,7 @@ class Connection:
         """
         declared, event = self._meaning(message)
         if declared is not None and (data := self._dialect.shapes[declared.type].data(message)) is not None:
-            answer = self._machine._rows[event][self.case][self.state]
+            answer = self._place.answers[event]
             if answer.plain == "send_message":
                 if self._observe is not None:
                     self._observe(answer)
@@ -181,7 +200,7 @@ class Connection:
         Serve waiting calls in their order, one message each, until this returns `WAIT` (C16). Raises `Disconnected`
         only under a profile whose answer to C6 is `raises`.
         """
-        answer = self._machine._due[self.case][self.state]
+        answer = self._place.due
         if answer.refusal is Kind.NOT_DUE:
             return WAIT
         if self._observe is not None:
@@ -260,12 +279,12 @@ class Connection:
         """A complete data message was decoded. Hold the peer's bytes undecoded until `CompleteHandshake` (C14)."""
         if type(data) is not bytes and not isinstance(data, str):
             data = bytes(memoryview(data))
-        answer = self._machine._rows["peer_message"][self.case][self.state]
+        answer = self._place.answers["peer_message"]
         if answer.plain != "keep_message":
             return self._happened("peer_message", data=data)
         if self._observe is not None:
             self._observe(answer)
-        self.case |= self._machine.waiting
+        self._place = self._place.unread
         return _PAUSE if self._unread.put(data) else ()
 
     def peer_pinged(self, payload: bytes) -> tuple[Effect, ...]:
@@ -317,7 +336,7 @@ class Connection:
     @property
     def has_unread(self) -> bool:
         """Whether a message waits to be given to the app."""
-        return bool(self.case & self._machine.waiting)
+        return self._place is self._place.unread
 
     @property
     def reads(self) -> bool:
@@ -399,7 +418,7 @@ class Connection:
         return self._commit(answer, given)
 
     def _consult(self, event: str) -> Answer:
-        return self._machine._rows[event][self.case][self.state]
+        return self._place.answers[event]
 
     def _permitted(self, event: str, label: str, observe: Callable[[Answer], None] | None) -> Answer:
         """Asks the machine; raises what its refusal means."""
@@ -437,7 +456,7 @@ class Connection:
             values = {key: self._value(value, given) for key, value in call.fields}
             match call.effect:
                 case "keep_message":
-                    self.case |= self._machine.waiting
+                    self._place = self._place.unread
                     done += _PAUSE if self._unread.put(values["data"]) else ()
                 case "take_message":
                     data, effects = self._take()
@@ -461,7 +480,7 @@ class Connection:
         """Takes the oldest unread message."""
         data, resume, more = self._unread.take()
         if not more:
-            self.case &= ~self._machine.waiting
+            self._place = self._place.read
         return data, _RESUME if resume else ()
 
     def _value(self, value: Value, given: Mapping[str, Any]) -> Any:

@@ -13,10 +13,10 @@ Version = tuple[int, ...]
 
 
 class Dialect:
-    """`takes`: the messages that an app may send, by type, `shapes`: what they have to look like, `shape_first`: whether
-    that is asked before the machine is (C39). `gives`: the types of those that it is given, by event, `omits_null`: of
-    which of them keys without a value are left out. `unknown`: (type, key) of keys that came later. `facts`: the bits
-    of the facts that hold because of the version.
+    """`takes`: the messages that an app may send, by type; `shapes`: what they have to look like, and `shape_first`:
+    whether that is asked before the machine is (C39). `gives`: the types of those that it is given, by event;
+    `omits_null`: of which of them keys without a value are left out. `unknown`: (type, key) of keys that came later.
+    `facts`: the bits of the facts that hold because of the version.
     """
 
     __slots__ = ("facts", "gives", "omits_null", "shape_first", "shapes", "takes", "unknown")

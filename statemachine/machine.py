@@ -98,7 +98,7 @@ class LifecycleEvent(_Part, transitions.Event):
 
     def __init__(self, name: str, machine: Lifecycle) -> None:
         super().__init__(name, machine)
-        self._rows = machine._rows[name]
+        self._rows: tuple[dict[str, Answer], ...] = tuple(map(dict, machine.flat.answers[name]))
         self._targets: tuple[dict[str, str], ...] = tuple(
             {state: answer.target for state, answer in row.items() if answer.refusal is None} for row in self._rows
         )
@@ -136,6 +136,25 @@ class LifecycleEvent(_Part, transitions.Event):
         _refuse()
 
 
+class Place:
+    """A state and a guard case, where a connection may be. To be read only: all connections share it.
+
+    Whoever is in a place consults the machine by one look into it. `answers` are those of `LifecycleEvent.consult` by
+    event, `due` is what receive() does; `unread` and `read` are the places of the same state where a message waits for
+    the app, and where none does.
+    """
+
+    __slots__ = ("answers", "case", "due", "read", "state", "unread")
+
+    def __init__(self, state: str, case: int, machine: Lifecycle) -> None:
+        self.state = state
+        self.case = case
+        self.answers: dict[str, Answer] = {event: rows[case][state] for event, rows in machine.flat.answers.items()}
+        self.due: Answer = machine.due[case][state]
+        self.unread: Place
+        self.read: Place
+
+
 class Lifecycle(_Part, transitions.Machine):
     """The lifecycle as a sealed `transitions.Machine`.
 
@@ -151,11 +170,6 @@ class Lifecycle(_Part, transitions.Machine):
         self.flat = flat
         self.spec: Spec = flat.spec
         self.profile = flat.profile
-        # Dicts that are just dicts, for those of ours who ask with each message: in no sealed one a look is as fast.
-        self._rows: dict[str, tuple[dict[str, Answer], ...]] = {
-            name: tuple(map(dict, cases)) for name, cases in flat.answers.items()
-        }
-        self.waiting = flat.waiting
         super().__init__(
             model=model,
             states=[LifecycleState(name, final=name in flat.final) for name in flat.state_of],
@@ -168,10 +182,21 @@ class Lifecycle(_Part, transitions.Machine):
             if event not in self.events:  # refused everywhere, and still an event
                 self.events[event] = self._create_event(event, self)
         self._dialects: dict[str, Dialect] = {}
-        self._due = tuple(self._gifts(case) for case in range(flat.cases))
-        self.due: tuple[Mapping[str, Answer], ...] = tuple(map(_Dict, self._due))
+        self.due: tuple[Mapping[str, Answer], ...] = tuple(_Dict(self._due(case)) for case in range(flat.cases))
+        self._places = tuple({state: Place(state, case, self) for state in flat.state_of} for case in range(flat.cases))
+        for places in self._places:
+            for place in places.values():
+                place.unread = self.place(place.state, place.case | flat.waiting)
+                place.read = self.place(place.state, place.case & ~flat.waiting)
 
-    def _gifts(self, case: int) -> dict[str, Answer]:
+    def place(self, state: str, case: int) -> Place:
+        """A state and a guard case, with the answers there. Raises `ValueError` where there is no such thing."""
+        try:
+            return self._places[case][state]
+        except (KeyError, IndexError):
+            raise ValueError(f"{state!r} with case {case!r} is no state of this lifecycle.") from None
+
+    def _due(self, case: int) -> dict[str, Answer]:
         """What receive() does in each state: gives something, raises, or waits (a `not_due` refusal)."""
         gifts = [name for name, event in self.spec.events.items() if event.actor is Actor.GIVEN]
         due: dict[str, Answer] = {}

@@ -113,106 +113,150 @@ FAULTS: tuple[Fault, ...] = (
         "asks_outside_its_turn",
         "A receive() whose turn comes waits for news first, so it sleeps on what has come already.",
         "session",
-        """\
-        async with self._turn:
-            while (message := (given := self._connection.app_wants()).message) is None:
-                self._news.clear()
-                await self._news.wait()
-            for effect in given.effects:
-                if isinstance(effect, fx.Pace) and not queued:
-                    await self._pace(effect.seconds)
-            self.carry_out(given.effects)
-            return message
-""",
-        """\
-        while (message := (given := self._connection.app_wants()).message) is None:
-            async with self._turn:
-                self._news.clear()
-                await self._news.wait()
-        for effect in given.effects:
-            if isinstance(effect, fx.Pace) and not queued:
-                await self._pace(effect.seconds)
-        self.carry_out(given.effects)
-        return message
-""",
+        "            if self._receivers:\n                self._ask_again()\n",
+        "",
     ),
     Fault(
         "keeps_its_turn",
         "A receive() that is cancelled keeps its turn, so every later one waits for ever.",
         "session",
         """\
-        async with self._turn:
-            while (message := (given := self._connection.app_wants()).message) is None:
-                self._news.clear()
-                await self._news.wait()
+        try:
+            while given.message is None:
+                await turn
+                given = self._connection.app_wants()
+                if given.message is None:
+                    turn = self._receivers[0] = self._loop.create_future()
             for effect in given.effects:
                 if isinstance(effect, fx.Pace) and not queued:
                     await self._pace(effect.seconds)
-            self.carry_out(given.effects)
-            return message
+            if given.effects:
+                self.carry_out(given.effects)
+            return given.message
+        finally:
+            self._receivers.remove(turn)
+            if self._receivers:
+                self._ask_again()
 """,
         """\
-        await self._turn.acquire()
-        while (message := (given := self._connection.app_wants()).message) is None:
-            self._news.clear()
-            await self._news.wait()
+        while given.message is None:
+            await turn
+            given = self._connection.app_wants()
+            if given.message is None:
+                turn = self._receivers[0] = self._loop.create_future()
         for effect in given.effects:
             if isinstance(effect, fx.Pace) and not queued:
                 await self._pace(effect.seconds)
-        self.carry_out(given.effects)
-        self._turn.release()
-        return message
+        if given.effects:
+            self.carry_out(given.effects)
+        self._receivers.remove(turn)
+        if self._receivers:
+            self._ask_again()
+        return given.message
 """,
     ),
     Fault(
-        "turn_of_its_own",
-        "Every receive() takes a lock of its own, so a later call may be answered before an earlier one.",
+        "takes_the_news_along",
+        "A receive() that is cancelled when something has come takes the news with it: the next one sleeps on it.",
         "session",
-        "        async with self._turn:\n",
-        "        async with asyncio.Lock():\n",
+        "            if self._receivers:\n                self._ask_again()\n",
+        "            if self._receivers and given.message is not None:\n                self._ask_again()\n",
+    ),
+    Fault(
+        "turn_of_its_own",
+        "A receive() that was asked in vain takes a new turn, so a later call may be answered before an earlier one.",
+        "session",
+        "                    turn = self._receivers[0] = self._loop.create_future()\n",
+        "                    self._receivers.remove(turn)\n"
+        "                    turn = self._loop.create_future()\n"
+        "                    self._receivers.append(turn)\n",
+    ),
+    Fault(
+        "jumps_the_queue",
+        "A receive() takes what is due though others wait, so it overtakes one that is about to wake.",
+        "session",
+        "        given = WAIT if queued else self._connection.app_wants()\n",
+        "        given = self._connection.app_wants()\n",
+    ),
+    Fault(
+        "woken_twice",
+        "News for a receive() that is about to wake is an error, so what the peer sends next drops the connection.",
+        "session",
+        "        if not turn.done():\n            turn.set_result(None)\n",
+        "        turn.set_result(None)\n",
+        quiet=False,
     ),
     Fault(
         "yields_before_it_gives",
         "A message is taken and then a turn of the loop awaited: a receive() that is cancelled there loses it.",
         "session",
-        "            self.carry_out(given.effects)\n            return message\n",
-        "            self.carry_out(given.effects)\n            await asyncio.sleep(0)  # others may go on\n"
-        "            return message\n",
+        "                self.carry_out(given.effects)\n            return given.message\n",
+        "                self.carry_out(given.effects)\n            await asyncio.sleep(0)  # others may go on\n"
+        "            return given.message\n",
+    ),
+    Fault(
+        "yields_on_the_short_way",
+        "A message that was there is taken and then a turn awaited: a receive() that is cancelled there loses it.",
+        "session",
+        "        if given.message is not None and not given.effects:\n",
+        "        if given.message is not None and not given.effects:\n"
+        "            await asyncio.sleep(0)  # a loop of receive() lets others go on\n",
     ),
     Fault(
         "shielded_receive",
         "What a cancelled receive() has begun goes on unseen, takes the next message and drops it.",
         "session",
         """\
-            while (message := (given := self._connection.app_wants()).message) is None:
-                self._news.clear()
-                await self._news.wait()
-            for effect""",
+        try:
+            while given.message is None:
+                await turn
+                given = self._connection.app_wants()
+                if given.message is None:
+                    turn = self._receivers[0] = self._loop.create_future()
+            for effect in given.effects:
+                if isinstance(effect, fx.Pace) and not queued:
+                    await self._pace(effect.seconds)
+            if given.effects:
+                self.carry_out(given.effects)
+            return given.message
+        finally:
+            self._receivers.remove(turn)
+            if self._receivers:
+                self._ask_again()
+""",
         """\
 
-            async def due() -> Any:
-                while (given := self._connection.app_wants()).message is None:
-                    self._news.clear()
-                    await self._news.wait()
+        async def due(given: Given, turn: asyncio.Future[None]) -> Given:
+            try:
+                while given.message is None:
+                    await turn
+                    given = self._connection.app_wants()
+                    if given.message is None:
+                        turn = self._receivers[0] = self._loop.create_future()
                 return given
+            finally:
+                self._receivers.remove(turn)
+                if self._receivers:
+                    self._ask_again()
 
-            given = await asyncio.shield(asyncio.ensure_future(due()))  # so that nothing is lost half way
-            message = given.message
-            for effect""",
+        given = await asyncio.shield(asyncio.ensure_future(due(given, turn)))  # so that nothing is lost half way
+        for effect in given.effects:
+            if isinstance(effect, fx.Pace) and not queued:
+                await self._pace(effect.seconds)
+        if given.effects:
+            self.carry_out(given.effects)
+        return given.message
+""",
     ),
     Fault(
         "cancel_undoes",
         "A receive() that is cancelled puts back the state that it found, and undoes what has happened since.",
         "session",
+        "                await turn\n",
         """\
-                self._news.clear()
-                await self._news.wait()
-""",
-        """\
-                self._news.clear()
                 found = self._connection.state
                 try:
-                    await self._news.wait()
+                    await turn
                 except asyncio.CancelledError:
                     self._connection.state = found  # as if it had never been called
                     raise
@@ -222,10 +266,10 @@ FAULTS: tuple[Fault, ...] = (
         "connect_again",
         "As long as the app has not answered the handshake, each receive() gives it websocket.connect.",
         "session",
-        "                self._news.clear()\n",
+        "                await turn\n",
         '                if self._connection.state.startswith("handshake"):\n'
         '                    return {"type": "websocket.connect"}\n'
-        "                self._news.clear()\n",
+        "                await turn\n",
     ),
     Fault(
         "news_for_one",
@@ -233,16 +277,16 @@ FAULTS: tuple[Fault, ...] = (
         "session",
         "            for effect in given.effects:\n                if isinstance(effect, fx.Pace) and not queued:\n",
         "            if queued and given.effects and isinstance(given.effects[0], fx.Pace):\n"
-        "                self._news.clear()\n"
-        "                await self._news.wait()\n"
+        "                turn = self._receivers[0] = self._loop.create_future()\n"
+        "                await turn\n"
         "            for effect in given.effects:\n                if isinstance(effect, fx.Pace) and not queued:\n",
     ),
     Fault(
         "unpaced",
         "When the last repeat was given is not kept, so an app that ignores the disconnect eats a core.",
         "session",
-        "        await asyncio.sleep(max(0, self._paced + seconds - loop.time()))\n        self._paced = loop.time()\n",
-        "        await asyncio.sleep(max(0, self._paced + seconds - loop.time()))\n",
+        "        self._paced = self._loop.time()\n",
+        "",
     ),
     # -------------------------------------------------------------------------------------------- news
     Fault(
@@ -286,46 +330,46 @@ FAULTS: tuple[Fault, ...] = (
         "A send() waits for the transport before it does anything: behind a slow peer an app cannot even close.",
         "session",
         "        effects = self._connection.app_sent(message)\n",
-        "        await self._goes_on.wait()\n        effects = self._connection.app_sent(message)\n",
+        "        if self._full is not None:\n"
+        "            await self._full.wait()\n"
+        "        effects = self._connection.app_sent(message)\n",
     ),
     Fault(
         "waits_before_it_writes",
         "A message is judged, waits for the transport, and is written then, be it behind the Close.",
         "session",
-        "        effects = self._connection.app_sent(message)\n        self.happened(effects)\n",
-        "        effects = self._connection.app_sent(message)\n"
-        "        if not any(isinstance(effect, _LAST) for effect in effects):\n"
-        "            await self._goes_on.wait()\n"
-        "        self.happened(effects)\n",
+        "            self._send_message(effects[0].data)  # nothing that a receive() waits for has happened\n",
+        "            if self._full is not None:\n"
+        "                await self._full.wait()\n"
+        "            self._send_message(effects[0].data)\n",
     ),
     Fault(
         "yields_before_it_writes",
         "A turn of the loop lies between what is decided and what is written, and anything may happen in it.",
         "session",
-        "        effects = self._connection.app_sent(message)\n        self.happened(effects)\n",
+        "        effects = self._connection.app_sent(message)\n",
         "        effects = self._connection.app_sent(message)\n"
-        "        await asyncio.sleep(0)  # a loop of send() lets others go on\n"
-        "        self.happened(effects)\n",
+        "        await asyncio.sleep(0)  # a loop of send() lets others go on\n",
     ),
     Fault(
         "waits_for_the_transport_only",
         "A send() that waits for a transport which ends instead waits for ever.",
         "session",
-        "        await self._goes_on.wait()\n",
-        "        await self._drained.wait()\n",
+        "        if self._full is not None:\n            self._full.set()\n",
+        "        if self._full is not None and not self._transport.is_closing():\n            self._full.set()\n",
     ),
     Fault(
         "end_holds_send",
         "When the peer ends its side, a send() that waits is not told as long as the transport flushes.",
         "session",
-        "        self._pong = None\n        self._goes_on.set()\n        match effect:\n",
-        "        self._pong = None\n        match effect:\n",
+        "        self._let_send_go_on()\n        match effect:\n",
+        "        match effect:\n",
     ),
     Fault(
         "close_holds_send",
         "When the app closes, a send() that waits is not told before the peer has answered.",
         "session",
-        "                self._goes_on.set()  # whoever waits in send() is told that it is over\n",
+        "                self._let_send_go_on()  # whoever waits in it is told that it is over\n",
         "",
     ),
     Fault(
@@ -333,22 +377,22 @@ FAULTS: tuple[Fault, ...] = (
         "A send() that waited when the connection ended returns as if its message had gone out.",
         "session",
         "        if not self._connection.app_waited():\n"
-        "            await asyncio.get_running_loop().create_future()  # for ever, as the profile has it\n",
+        "            await self._loop.create_future()  # for ever, as the profile has it\n",
         "",
     ),
     Fault(
         "never_goes_on",
-        "A send() that waits does not go on when the peer has read everything.",
+        "A send() that waits does not go on when the peer has read everything: what it waits for is forgotten first.",
         "session",
-        "        self._flush_pong()\n        self._goes_on.set()\n\n",
-        "        self._flush_pong()\n\n",
+        "        self._let_send_go_on()\n        self._full = None\n",
+        "        self._full = None\n        self._let_send_go_on()\n",
     ),
     Fault(
         "writes_if_it_reads",
         "If reading is paused when the transport takes more again, a send() that waits is forgotten.",
         "session",
-        "        self._flush_pong()\n        self._goes_on.set()\n\n",
-        "        self._flush_pong()\n        if self._reads.is_set():\n            self._goes_on.set()\n\n",
+        "        self._let_send_go_on()\n        self._full = None\n",
+        "        if self._connection.reads:\n            self._let_send_go_on()\n        self._full = None\n",
     ),
     Fault(
         "silent_when_closing",
@@ -362,8 +406,44 @@ FAULTS: tuple[Fault, ...] = (
         "own_close_waits",
         "A close() whose frame fills the transport waits, and is then told that the connection has ended.",
         "session",
-        "_LAST = (fx.SendClose, fx.EndTransport)\n",
-        "_LAST = (fx.EndTransport,)\n",
+        "_LAST = frozenset((fx.SendClose, fx.EndTransport))\n",
+        "_LAST = frozenset((fx.EndTransport,))\n",
+    ),
+    # -------------------------------------------------------------------------------------------- messages together
+    Fault(
+        "last_answer_first",
+        "The answer to the last message that waited is written at once, before those that are held together.",
+        "session",
+        "            if not self._corked and not self._connection.has_unread:\n",
+        "            if not self._connection.has_unread:\n",
+    ),
+    Fault(
+        "close_before_answers",
+        "A Close is written before the messages that are held together: the peer never sees them.",
+        "session",
+        "            self._uncork()\n            self._transport.write(data)\n",
+        "            self._transport.write(data)\n",
+    ),
+    Fault(
+        "answers_behind_the_end",
+        "When the peer ends its side, the messages that are held together are written behind the end, and so dropped.",
+        "session",
+        "        self._uncork()\n        self._let_send_go_on()\n        match effect:\n",
+        "        self._let_send_go_on()\n        match effect:\n",
+    ),
+    Fault(
+        "answers_held_back",
+        "Messages that are held together wait until the app waits in receive(), which it need not do.",
+        "session",
+        "        if not self._corked:\n            self._loop.call_soon(self._uncork)\n        self._corked",
+        "        self._corked",
+    ),
+    Fault(
+        "holds_all_together",
+        "What is held together has no bound: an app that sends much to a slow peer is not told to wait.",
+        "session",
+        "        if len(self._corked) > CORK:\n            self._uncork()\n",
+        "",
     ),
     # -------------------------------------------------------------------------------------------- the peer's bytes
     Fault(
@@ -384,23 +464,30 @@ FAULTS: tuple[Fault, ...] = (
         "held_forgotten",
         "What came before the accept is dropped with it.",
         "wire",
-        "        self._feed = self._codec.feed\n",
-        "        self._feed = self._codec.feed\n"
+        "        self.feed = self._codec.feed\n",
+        "        self.feed = self._codec.feed\n"
         "        self._held = Held(None, keep=False)  # nothing is held any more\n",
     ),
     Fault(
         "leftovers_wait",
-        "What was read before a pause is not told when reading goes on, before the peer sends more.",
+        "What was read before a pause is not told when reading goes on, before the connection ends.",
         "session",
-        "        self._reads.set()\n        asyncio.get_running_loop().call_soon(self._decode)\n",
-        "        self._reads.set()\n",
+        "        self._loop.call_soon(self._decode_on)\n        if not self._transport.is_closing():",
+        "        if not self._transport.is_closing():",
+    ),
+    Fault(
+        "overtakes_leftovers",
+        "What the peer sends when a pause has just ended is told at once, and what was read before is lost.",
+        "session",
+        "        if self._decoding is None:\n            self._decode(iter(events))\n",
+        "        if self._decoding is None or self._connection.reads:\n            self._decode(iter(events))\n",
     ),
     Fault(
         "reads_if_it_writes",
         "If writing is paused when the app has read enough, reading is not resumed.",
         "session",
         "        if not self._transport.is_closing():  # uvloop minds\n            self._transport.resume_reading()\n",
-        "        if not self._transport.is_closing() and self._drained.is_set():\n"
+        "        if not self._transport.is_closing() and self._full is None:\n"
         "            self._transport.resume_reading()\n",
     ),
     Fault(
@@ -412,17 +499,33 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "pauses_nothing",
-        "Reading is never paused: a peer fills the memory of an app that does not ask.",
+        "The transport is never paused: a peer fills the memory of an app that does not ask.",
         "session",
-        "        if not self._transport.is_closing():  # uvloop minds\n            self._transport.pause_reading()\n",
-        "        if not self._transport.is_reading():\n            self._transport.pause_reading()\n",
+        "        if not self._connection.reads and not self._transport.is_closing():  # uvloop minds\n",
+        "        if not self._transport.is_reading():\n",
+    ),
+    Fault(
+        "pauses_if_more_is_left",
+        "A pause that falls on the last message of a segment is forgotten: a peer fills the memory of a deaf app.",
+        "session",
+        "                    self._decoding = events\n                    return\n",
+        "                    left = next(events, None)\n"
+        "                    self._decoding = None if left is None else itertools.chain((left,), events)\n"
+        "                    return\n",
+    ),
+    Fault(
+        "pauses_at_the_end",
+        "What was read before the end is told up to the next pause only, and the rest of it never.",
+        "session",
+        "                if effects and not whole and not self._connection.reads:\n",
+        "                if effects and not self._connection.reads:\n",
     ),
     Fault(
         "loss_before_leftovers",
         "What was read before a pause is told behind the loss of the connection, and so it is dropped.",
         "session",
-        "            self._decode(whole=True)\n            self.happened(self._connection.peer_lost())\n",
-        "            self.happened(self._connection.peer_lost())\n            self._decode(whole=True)\n",
+        "            self._decode_on(whole=True)\n            self.happened(self._connection.peer_lost())\n",
+        "            self.happened(self._connection.peer_lost())\n            self._decode_on(whole=True)\n",
     ),
     Fault(
         "fault_forgotten",
@@ -435,24 +538,24 @@ FAULTS: tuple[Fault, ...] = (
         "pong_dropped",
         "A Ping that comes while writing is paused is never answered.",
         "session",
-        "                case fx.SendPong():\n",
-        "                case fx.SendPong() if not self._drained.is_set():\n"
-        "                    pass  # this peer does not read\n"
-        "                case fx.SendPong():\n",
+        "            case fx.SendPong():\n",
+        "            case fx.SendPong() if self._full is not None:\n"
+        "                pass  # this peer does not read\n"
+        "            case fx.SendPong():\n",
     ),
     Fault(
         "pong_waits_on",
         "A Pong that waits for a slow peer is not sent when it has read, before it sends more.",
         "session",
-        "        self._flush_pong()\n        self._goes_on.set()\n\n",
-        "        self._goes_on.set()\n\n",
+        "        self._set_patience()\n        self._flush_pong()\n",
+        "        self._set_patience()\n",
     ),
     Fault(
         "pong_after_eof",
         "A Pong that waits is written behind the end of our side: the transport breaks off.",
         "session",
-        "        self._pong = None\n        self._goes_on.set()\n        if not self._transport.can_write_eof():\n",
-        "        self._goes_on.set()\n        if not self._transport.can_write_eof():\n",
+        "        self._pong = None\n        self._uncork()\n        self._let_send_go_on()\n        if not",
+        "        self._uncork()\n        self._let_send_go_on()\n        if not",
     ),
     # -------------------------------------------------------------------------------------------- the end
     Fault(
@@ -481,8 +584,8 @@ FAULTS: tuple[Fault, ...] = (
         "deadline_closes",
         "At its deadline a transport is closed again and not aborted: a peer that does not read holds it for ever.",
         "session",
-        'self._timers["end"] = loop.call_later(deadline, self._transport.abort)\n',
-        'self._timers["end"] = loop.call_later(deadline, self._transport.close)\n',
+        'self._timers["end"] = self._loop.call_later(deadline, self._transport.abort)\n',
+        'self._timers["end"] = self._loop.call_later(deadline, self._transport.close)\n',
     ),
     Fault(
         "shutdown_a_turn_later",
@@ -538,8 +641,8 @@ FAULTS: tuple[Fault, ...] = (
         "patient_with_the_dead",
         "A peer that neither reads nor is read is waited for without an end.",
         "session",
-        "        if self._reads.is_set() or not self._drained.is_set():\n",
-        "        if self._reads.is_set():\n",
+        "        if self._connection.reads or self._full is not None:\n",
+        "        if self._connection.reads:\n",
     ),
     Fault(
         "old_timer_runs_on",

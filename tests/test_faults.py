@@ -82,7 +82,8 @@ def test_a_quiet_fault_is_not_noticed_in_it(fault: Fault) -> None:
 
 
 def test_a_loud_one_would_be_noticed_in_it() -> None:
-    deaf = Fault("deaf", "Nobody is told of anything.", "session", "        self._news.set()\n", "", quiet=False)
+    news = "        if self._receivers:\n            self._ask_again()\n        if effects"
+    deaf = Fault("deaf", "Nobody is told of anything.", "session", news, "        if effects", quiet=False)
     lost = Fault(
         "lost", "Nothing is sent.", "session", "            self._transport.write(data)\n", "            pass\n"
     )
