@@ -51,7 +51,7 @@ _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 _CONTROL = frozenset((_CLOSE, _PING, _PONG))
 _MESSAGE = frozenset((_TEXT, _BINARY))
 _DATA = frozenset(fin | rsv1 | opcode for fin in (0, 0x80) for rsv1 in (0, 0x40) for opcode in (0, 1, 2))
-_NONE = frozenset[int]()
+_NONE, _WITHIN, _WHOLE = frozenset[int](), frozenset((_PING, _PONG)), _CONTROL | _MESSAGE
 
 _FIRST: dict[Kind, int] = {"text": _TEXT, "binary": _BINARY, "close": _CLOSE, "ping": _PING, "pong": _PONG}
 _HEADS = {kind: [bytes((first, size)) for size in range(126)] for kind, first in _FIRST.items()}
@@ -70,7 +70,7 @@ class FrameCodec:
         "_looked",  # how many bytes of the text in it were looked at
         "_max_size",
         "_passed",  # how many of the bytes that come are wsproto's, whatever they are; -1: none has a meaning any more
-        "_plain",  # the first bytes of frames that are read here: not of messages while wsproto has a part of one
+        "_plain",  # the frames that are read here, by first bytes: only Pings and Pongs within a message
         "_quick",  # the same if the next byte begins a frame and all before it are decoded; else none
         "_unmask",
         "_utf8",  # looks at the text in it
@@ -83,7 +83,7 @@ class FrameCodec:
         self._looked = 0
         self._max_size = max_size
         self._passed = 0
-        self._plain = self._quick = _CONTROL | _MESSAGE
+        self._plain = self._quick = _WHOLE
         self._unmask = unmask
         self._utf8: codecs.IncrementalDecoder | None = None
         self._wsproto: WsprotoCodec | None = None  # made when it is needed, which it is for few connections
@@ -119,37 +119,44 @@ class FrameCodec:
             first = data[position]
             plain = first in self._plain
             start, end = self._bounds(data, position)
-            if plain and 0 < end <= size and (event := self._read(first, data, start, end)) is not None:
+            whole = 0 < end <= size
+            if plain and whole and (event := self._read(first, data, start, end)) is not None:
                 position = end
                 yield event
-            elif end == 0 or (plain and (end <= size or self._is_no_text(first, data, start))):
+            elif end == 0 or (plain and (whole or self._is_no_text(first, data, start))):
                 self._passed = sys.maxsize
-            elif start <= size and not plain:
+            elif end > 0 and not plain:
                 self._passed = end - position
-                self._plain = _CONTROL | _MESSAGE if first >= 0x80 else _CONTROL
+                self._plain = _WHOLE if first >= 0x80 else _WITHIN
             else:
                 self._held = data if position == 0 and isinstance(data, bytearray) else bytearray(data[position:])
                 break
         self._quick = _NONE if self._held or self._passed else self._plain
 
     def _bounds(self, data: bytes | bytearray, position: int) -> tuple[int, int]:
-        """Where the payload of the frame at a position begins and ends, at least; 0 and 0: wsproto has to judge it."""
-        first, start, length = data[position], position + 6, 0
+        """Where the payload of the frame at a position begins and ends.
+
+        An end of -1: that cannot be told yet. 0: it is for wsproto to judge what this is.
+        """
+        first, start = data[position], position + 6
         if first not in _DATA and first not in _CONTROL:
-            return 0, 0
-        if position + 1 < len(data):
-            length = data[position + 1] - 0x80
-            if length < 0 or (first in _CONTROL and length > 125):
-                return 0, 0
+            return start, 0
+        if position + 1 == len(data):
+            return start, -1
+        length = data[position + 1] - 0x80
+        if length < 0 or (first in _CONTROL and length > 125):
+            return start, 0
         if length > 125:
-            width = 2 if length == 126 else 8
+            width, least = (2, 126) if length == 126 else (8, 65536)
             written = data[position + 2 : position + 2 + width]
             start += width
-            length = int.from_bytes(written, "big") if len(written) == width else 0
-            if len(written) == width and not (126 if width == 2 else 65536) <= length < 1 << 63:
-                return 0, 0
+            if len(written) < width:
+                return start, -1
+            length = int.from_bytes(written, "big")
+            if not least <= length < 1 << 63:
+                return start, 0
         if first in _MESSAGE and self._max_size is not None and length > self._max_size:
-            return 0, 0
+            return start, 0
         return start, start + length
 
     def _read(self, first: int, data: bytes | bytearray, start: int, end: int) -> Event | None:

@@ -225,8 +225,11 @@ class Session(asyncio.Protocol):
             self._decode(iter(events))
             return
         self._decoding = itertools.chain(self._decoding, events)
-        if not self._connection.reads and not self._transport.is_closing():  # uvloop minds
-            self._transport.pause_reading()
+        try:
+            if not self._connection.reads and not self._transport.is_closing():  # uvloop minds
+                self._transport.pause_reading()
+        except Exception as error:
+            self._drop(error)
 
     def _decode(self, events: Iterator[codec.Event], *, whole: bool = False) -> None:
         """Tells the connection what was read: as long as it reads on (C31), or, at the end, the `whole` of it."""

@@ -10,8 +10,9 @@ import random
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -26,10 +27,10 @@ from websockets.streams import StreamReader
 from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime.codec import (
     Close,
+    Codec,
     Event,
     Held,
     Kind,
-    Message,
     Ping,
     Pong,
     Violation,
@@ -37,6 +38,7 @@ from wslifecycle.runtime.codec import (
     close_payload,
 )
 from wslifecycle.runtime.deflate import Deflate, negotiate
+from wslifecycle.runtime.frames import FrameCodec, unmask
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 RSV1, RSV2, RSV3 = 4, 2, 1
@@ -65,16 +67,33 @@ def agreed() -> tuple[Deflate, PerMessageDeflate]:
     return result[1], factory.process_response_params(parameters, [])
 
 
-def opened(max_size: int | None = 1000, *, deflate: bool = False) -> WsprotoCodec:
-    return WsprotoCodec(max_size, agreed()[0] if deflate else None)
+CODECS: dict[str, Callable[[int | None, Deflate | None], Codec]] = {
+    "wsproto": WsprotoCodec,
+    "python": partial(FrameCodec, unmask=unmask),
+    "auto": FrameCodec,
+}
+in_use = CODECS["wsproto"]
 
 
-def hear(codec: WsprotoCodec, *data: bytes) -> list[Event]:
+@pytest.fixture(autouse=True, scope="module", params=CODECS)
+def every_codec(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test is about each codec, and `opened` makes it."""
+    global in_use  # noqa: PLW0603
+    in_use = CODECS[request.param]
+    yield
+    in_use = CODECS["wsproto"]
+
+
+def opened(max_size: int | None = 1000, *, deflate: bool = False) -> Codec:
+    return in_use(max_size, agreed()[0] if deflate else None)
+
+
+def hear(codec: Codec, *data: bytes) -> list[Event]:
     """What a codec hears."""
     return [event for piece in data for event in codec.feed(piece)]
 
 
-def failure(codec: WsprotoCodec, *data: bytes) -> int:
+def failure(codec: Codec, *data: bytes) -> int:
     """The code of the violation, which has to be all that is heard."""
     (event,) = hear(codec, *data)
     assert isinstance(event, Violation), event
@@ -165,7 +184,7 @@ class TestC14BytesBeforeTheAccept:
         held.feed(stream[:3])
         held.feed(stream[3:])
         message, violation = hear(opened(), held.release())
-        assert message == Message("early")
+        assert message == "early"
         assert isinstance(violation, Violation)
 
 
@@ -193,14 +212,14 @@ class TestSection51And52TheFrame:
     @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 126, 127, 65535, 65536, 70_001])
     def test_of_the_peer_may_have_any_length(self, size: int) -> None:
         payload = random.Random(size).randbytes(size)
-        assert hear(opened(None), Frame(Opcode.BINARY, payload).serialize(mask=True)) == [Message(payload)]
+        assert hear(opened(None), Frame(Opcode.BINARY, payload).serialize(mask=True)) == [payload]
 
     @pytest.mark.parametrize("mask", [NUL_MASK, b"\xff\xff\xff\xff", b"\x01\x80\x55\xaa"])
     def test_is_unmasked_wherever_it_is_cut(self, mask: bytes) -> None:
         payload = bytes(range(11))
         data = frame(BINARY, payload, mask=mask)
         for cut in range(len(data)):
-            assert hear(opened(), data[:cut], data[cut:]) == [Message(payload)]
+            assert hear(opened(), data[:cut], data[cut:]) == [payload]
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
     def test_of_ours_is_whole_and_not_masked(self, size: int) -> None:
@@ -263,21 +282,21 @@ class TestSection54Fragments:
     )
     HEARD = (
         Ping(b"between"),
-        Message("hé"),
-        Message(bytes(range(200))),
-        Message(""),
-        Message(b""),
-        Message("a\r\nb\r\nc\r"),
-        Message(""),
+        "hé",
+        bytes(range(200)),
+        "",
+        b"",
+        "a\r\nb\r\nc\r",
+        "",
         Pong(b"unasked"),
-        Message(b""),
+        b"",
         Close(3000, "grüß"),
     )
 
     def test_are_one_message_when_all_come_at_once(self) -> None:
         heard = hear(opened(), self.STREAM)
         assert tuple(heard) == self.HEARD
-        assert all(type(event.data) in (str, bytes) for event in heard if isinstance(event, Message))
+        assert all(type(event) in (str, bytes) for event in heard if isinstance(event, str | bytes))
 
     def test_are_one_message_however_the_bytes_are_cut(self) -> None:
         stream = self.STREAM
@@ -288,7 +307,7 @@ class TestSection54Fragments:
     def test_of_great_size_are_one_message(self) -> None:
         part = random.Random(54).randbytes(70_000)
         stream = frame(BINARY, part, fin=False) + frame(CONTINUATION, part)
-        assert hear(opened(None), *pieces(stream, range(0, len(stream), 4096))) == [Message(part * 2)]
+        assert hear(opened(None), *pieces(stream, range(0, len(stream), 4096))) == [part * 2]
 
     @pytest.mark.parametrize(
         "data",
@@ -306,7 +325,7 @@ class TestSection54Fragments:
 
     def test_that_follow_the_last_one_fail_the_connection(self) -> None:
         codec = opened()
-        assert hear(codec, frame(TEXT, b"a", fin=False) + frame(CONTINUATION, b"b")) == [Message("ab")]
+        assert hear(codec, frame(TEXT, b"a", fin=False) + frame(CONTINUATION, b"b")) == ["ab"]
         assert failure(codec, frame(CONTINUATION, b"c")) == 1002
 
     def test_that_are_empty_cost_nothing(self) -> None:
@@ -315,7 +334,7 @@ class TestSection54Fragments:
         with using_less_than(15_000):
             for _ in range(4):
                 assert hear(codec, frame(CONTINUATION, fin=False) * 1000) == []
-        assert hear(codec, frame(CONTINUATION, b"b")) == [Message("ab")]
+        assert hear(codec, frame(CONTINUATION, b"b")) == ["ab"]
 
     def test_that_are_tiny_cost_little_more_than_their_bytes(self) -> None:
         """One object for each would make 20 times as many of them, up to the limit of a message."""
@@ -324,7 +343,7 @@ class TestSection54Fragments:
         with using_less_than(30_000):
             for _ in range(3):
                 assert hear(codec, frame(CONTINUATION, b"ab", fin=False) * 1000) == []
-        assert hear(codec, frame(CONTINUATION)) == [Message(b"ab" * 3001)]
+        assert hear(codec, frame(CONTINUATION)) == [b"ab" * 3001]
 
 
 class TestSection55ControlFrames:
@@ -342,7 +361,7 @@ class TestSection55ControlFrames:
 
     def test_do_not_count_for_the_size_of_a_message(self) -> None:
         stream = frame(TEXT, b"ab", fin=False) + frame(PING, b"four") + frame(CONTINUATION, b"c") + frame(PONG, b"four")
-        assert hear(opened(3), stream) == [Ping(b"four"), Message("abc"), Pong(b"four")]
+        assert hear(opened(3), stream) == [Ping(b"four"), "abc", Pong(b"four")]
 
     def test_come_whole(self) -> None:
         codec = opened()
@@ -418,16 +437,16 @@ class TestSection81UTF8:
     def test_may_be_divided_within_a_character(self) -> None:
         text = "aß€😀"
         stream = b"".join(frame(TEXT * (not i), text.encode()[i : i + 1], fin=False) for i in range(len(text.encode())))
-        assert hear(opened(), stream + frame(CONTINUATION)) == [Message(text)]
+        assert hear(opened(), stream + frame(CONTINUATION)) == [text]
 
     def test_does_not_matter_in_binary(self) -> None:
-        assert hear(opened(), frame(BINARY, b"\xc3")) == [Message(b"\xc3")]
+        assert hear(opened(), frame(BINARY, b"\xc3")) == [b"\xc3"]
 
 
 class TestC34TooLarge:
     @pytest.mark.parametrize("data", [b"a" * 1000, b"", "ä".encode() * 500, "😀".encode() * 250])
     def test_up_to_the_limit_is_taken(self, data: bytes) -> None:
-        assert hear(opened(), frame(TEXT, data)) == [Message(data.decode())]
+        assert hear(opened(), frame(TEXT, data)) == [data.decode()]
 
     @pytest.mark.parametrize(
         "data",
@@ -464,15 +483,15 @@ class TestC34TooLarge:
 
     def test_counts_each_message_anew(self) -> None:
         parts = frame(BINARY, bytes(450), fin=False) + frame(CONTINUATION, bytes(450))
-        assert hear(opened(), (frame(BINARY, bytes(900)) + parts) * 5) == [Message(bytes(900))] * 10
+        assert hear(opened(), (frame(BINARY, bytes(900)) + parts) * 5) == [bytes(900)] * 10
 
     def test_may_be_nothing_at_all(self) -> None:
         codec = opened(0)
-        assert hear(codec, frame(TEXT) + frame(PING, b"a") + frame(BINARY)) == [Message(""), Ping(b"a"), Message(b"")]
+        assert hear(codec, frame(TEXT) + frame(PING, b"a") + frame(BINARY)) == ["", Ping(b"a"), b""]
         assert failure(codec, frame(TEXT, b"a")) == 1009
 
     def test_without_a_limit_nothing_is(self) -> None:
-        assert hear(opened(None), frame(BINARY, bytes(MEGABYTE), mask=NUL_MASK)) == [Message(bytes(MEGABYTE))]
+        assert hear(opened(None), frame(BINARY, bytes(MEGABYTE), mask=NUL_MASK)) == [bytes(MEGABYTE)]
 
 
 class TestSection717AfterTheLastEvent:
@@ -494,7 +513,7 @@ class TestSection717AfterTheLastEvent:
         """W9. wsproto would keep every byte and never read it, for as long as the peer sends."""
         codec = opened()
         heard = hear(codec, frame(TEXT, b"a") + last + frame(TEXT, b"b") + frame(3) + close_frame(1000))
-        assert [type(event) for event in heard] == [Message, kind]
+        assert [type(event) for event in heard] == [str, kind]
         with using_less_than(MEGABYTE):
             for _ in range(16):
                 assert hear(codec, *self.LATE) == []
@@ -517,11 +536,11 @@ class TestRFC7692Compression:
         ours, theirs = agreed()
         codec = WsprotoCodec(None, ours)
         for data in (b"Hello", b"Hello", b"", bytes(100_000), random.Random(7692).randbytes(10_000), b"Hello"):
-            assert hear(codec, Frame(Opcode.BINARY, data).serialize(mask=True, extensions=[theirs])) == [Message(data)]
+            assert hear(codec, Frame(Opcode.BINARY, data).serialize(mask=True, extensions=[theirs])) == [data]
             assert parsed(codec.encode("binary", data), theirs) == Frame(Opcode.BINARY, data)
         for text in ("", "grüß", "grüß"):
             sent = Frame(Opcode.TEXT, text.encode()).serialize(mask=True, extensions=[theirs])
-            assert hear(codec, sent) == [Message(text)]
+            assert hear(codec, sent) == [text]
             assert parsed(codec.encode("text", text), theirs) == Frame(Opcode.TEXT, text.encode())
 
     def test_makes_messages_short(self) -> None:
@@ -549,7 +568,7 @@ class TestRFC7692Compression:
             data = Frame(Opcode.TEXT if i == 0 else Opcode.CONT, part, fin=i == len(parts) - 1)
             ping = Frame(Opcode.PING, b"%d" % i)
             stream += ping.serialize(mask=True) + data.serialize(mask=True, extensions=[theirs])
-        expected = [*(Ping(b"%d" % i) for i in range(len(parts))), Message(text)]
+        expected = [*(Ping(b"%d" % i) for i in range(len(parts))), text]
         assert hear(WsprotoCodec(1000, ours), stream) == expected
         for cut in range(len(stream)):
             assert hear(opened(deflate=True), stream[:cut], stream[cut:]) == expected
@@ -559,7 +578,7 @@ class TestRFC7692Compression:
         for cut in range(len(HELLO) + 1):
             first = frame(TEXT, HELLO[:cut], fin=False, rsv=RSV1) + frame(CONTINUATION, fin=False)
             stream = first + frame(PONG) + frame(CONTINUATION, HELLO[cut:], fin=False) + frame(CONTINUATION)
-            assert hear(opened(deflate=True), stream) == [Pong(b""), Message("Hello")]
+            assert hear(opened(deflate=True), stream) == [Pong(b""), "Hello"]
 
     def test_may_be_used_for_some_messages_only(self) -> None:
         """Section 6; the plain ones between do not disturb the window."""
@@ -571,12 +590,12 @@ class TestRFC7692Compression:
         plain = frame(BINARY, noise, fin=False) + frame(PING) + frame(CONTINUATION, HELLO)
         stream = squeezed[0] + plain + squeezed[1] + frame(TEXT, b"Hello") + squeezed[2]
         assert hear(codec, stream) == [
-            Message(noise),
+            noise,
             Ping(b""),
-            Message(noise + HELLO),
-            Message(noise),
-            Message("Hello"),
-            Message(noise),
+            noise + HELLO,
+            noise,
+            "Hello",
+            noise,
         ]
 
     @pytest.mark.parametrize(
@@ -617,16 +636,16 @@ class TestRFC7692Compression:
 
     def test_has_the_limit_count_what_comes_out(self) -> None:
         stream = frame(BINARY, compressed(bytes(1000)), rsv=RSV1)
-        assert hear(opened(1000, deflate=True), stream) == [Message(bytes(1000))]
+        assert hear(opened(1000, deflate=True), stream) == [bytes(1000)]
         assert failure(opened(999, deflate=True), stream) == 1009
         text = "ä" * 500
         stream = frame(TEXT, compressed(text.encode()), rsv=RSV1)
-        assert hear(opened(1000, deflate=True), stream) == [Message(text)]
+        assert hear(opened(1000, deflate=True), stream) == [text]
         assert failure(opened(999, deflate=True), stream) == 1009
 
     def test_has_the_limit_not_count_what_comes_in(self) -> None:
         nothing = b"\x00\x00\x00\xff\xff" * 300  # empty blocks
-        assert hear(opened(5, deflate=True), frame(TEXT, nothing + HELLO, rsv=RSV1)) == [Message("Hello")]
+        assert hear(opened(5, deflate=True), frame(TEXT, nothing + HELLO, rsv=RSV1)) == ["Hello"]
 
     def test_has_the_limit_count_all_fragments(self) -> None:
         payload = compressed(random.Random(1).randbytes(500) * 2)
@@ -636,7 +655,7 @@ class TestRFC7692Compression:
 
     def test_has_the_limit_count_each_message_anew(self) -> None:
         plain, squeezed = frame(BINARY, bytes(900)), frame(BINARY, compressed(bytes(900)), rsv=RSV1)
-        assert hear(opened(1000, deflate=True), squeezed + plain + squeezed) == [Message(bytes(900))] * 3
+        assert hear(opened(1000, deflate=True), squeezed + plain + squeezed) == [bytes(900)] * 3
 
     def test_has_a_bomb_noticed_while_it_is_inflated(self) -> None:
         bomb = frame(BINARY, compressed(bytes(16 * MEGABYTE)), rsv=RSV1, mask=NUL_MASK)
@@ -696,7 +715,7 @@ def conversations(draw: st.DrawFn, deflate: bool) -> tuple[bytes, list[Event]]:
             opcode = Opcode.CONT if i else Opcode.TEXT if isinstance(data, str) else Opcode.BINARY
             whole = Frame(opcode, part, fin=i == len(parts) - 1)
             stream += whole.serialize(mask=True, extensions=extensions)
-        heard.append(Message(data))
+        heard.append(data)
     interrupt()
     if draw(st.booleans()):
         code, reason = draw(st.integers(0, 65535)), draw(st.text(max_size=30))
@@ -762,7 +781,7 @@ class TestAnyBytes:
         if heard and isinstance(heard[-1], Close | Violation):
             assert hear(codec, frame(TEXT, b"late"), stream, frame(3)) == []
         if max_size is not None:
-            messages = [event.data for event in heard if isinstance(event, Message)]
+            messages = [event for event in heard if isinstance(event, str | bytes)]
             assert all(len(data.encode() if isinstance(data, str) else data) <= max_size for data in messages)
 
     @PROPERTY

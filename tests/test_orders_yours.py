@@ -37,7 +37,6 @@ from wslifecycle.conformance.orders.watched import Broken, Finding
 from wslifecycle.conformance.orders.witness import Witness
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.codec import Close, Ping, Violation, WsprotoCodec, close_payload
-from wslifecycle.runtime.codec import Message as Data
 from wslifecycle.runtime.handshake import Handshake, Refusal, Request
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.session import Service
@@ -182,7 +181,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, app:
     def feed(data: bytes) -> None:
         for event in codec.feed(data):
             match event:
-                case Data(message) if state == "open":
+                case str() | bytes() as message if state == "open":
                     kind = "text" if isinstance(message, str) else "bytes"
                     inbox.put({"type": "websocket.receive", kind: message})
                 case Ping(payload) if state == "open":

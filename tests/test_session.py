@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from websockets.asyncio.client import connect
@@ -41,7 +42,7 @@ from tests.raw import (
 )
 from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime import Options, start_server
-from wslifecycle.runtime.session import App, Message, Receive, Send, Session
+from wslifecycle.runtime.session import CORK, App, Message, Receive, Send, Session
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 
 EARLY = 65536
@@ -597,10 +598,12 @@ class TestC31UnreadMessages:
             async with held(ACCEPT, options=Options(max_queue=bound)) as (peer, session, receive, _):
                 transport: Any = session._transport
                 for i in range(bound + 1):
-                    assert transport.is_reading()
+                    assert session._connection.reads
                     session.data_received(text(str(i)))
-                assert not transport.is_reading()
+                assert not session._connection.reads
+                assert transport.is_reading()
                 peer.send(text("last"))
+                await until(lambda: not transport.is_reading())  # once more is there than what was read already
                 for i in range(bound + 1):
                     assert (await receive())["text"] == str(i)
                 assert (await receive())["text"] == "last"
@@ -616,9 +619,8 @@ class TestC31UnreadMessages:
                 receive,
                 send,
             ):
-                transport: Any = session._transport
                 peer.send(*(text(f"{i}") for i in range(100)))
-                await until(lambda: not transport.is_reading())
+                await until(lambda: not session._connection.reads)
                 await send(CLOSE)
                 assert await peer.closed_with() == (3000, "enough")
                 if answered:
@@ -636,12 +638,108 @@ class TestC31UnreadMessages:
             async with held(ACCEPT) as (peer, session, _, _):
                 transport: Any = session._transport
                 session.data_received(text("unread") * 33)
+                session.data_received(text("more"))
                 assert not transport.is_reading()
                 session.shutdown()
                 assert await peer.closed_with() == (1012, "")
                 assert transport.is_reading()
                 peer.send(close_frame(1012))
                 assert await peer.rest() == b""
+
+        run(test(), loop)
+
+    def test_drop_a_transport_that_raises_when_it_is_to_pause(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT, options=Options(max_queue=1)) as (peer, session, receive, _):
+                session._transport = transport = Mock(wraps=session._transport)
+                transport.pause_reading.side_effect = OSError
+                session.data_received(text("0") + text("1"))
+                session.data_received(text("2"))
+                transport.abort.assert_called_once()
+                with pytest.raises(ConnectionResetError):
+                    await peer.rest()
+                assert [(await receive())["text"] for _ in range(3)] == ["0", "1", "2"]
+                assert (await receive())["code"] == 1006
+
+        run(test(), loop)
+
+    def test_of_an_app_that_keeps_up_never_pause_the_transport(self, loop: Loop) -> None:
+        """What one read brings is told bit by bit, and an app that is quick enough has taken it before the next."""
+
+        async def test() -> None:
+            async with held(ACCEPT, options=Options(max_queue=2)) as (_, session, receive, _):
+                session._transport = transport = Mock(wraps=session._transport)
+                for _ in range(3):
+                    session.data_received(b"".join(text(str(i)) for i in range(50)))
+                    assert [int((await receive())["text"]) for _ in range(50)] == list(range(50))
+                transport.pause_reading.assert_not_called()
+
+        run(test(), loop)
+
+
+@ON_BOTH_LOOPS
+class TestRepliesToSeveralMessages:
+    """They are written together while more messages wait for the app."""
+
+    def test_are_one_write_when_the_app_waits_again(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, send):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(b"".join(text(str(i)) for i in range(5)))
+                for _ in range(5):
+                    await send({"type": "websocket.send", "text": (await receive())["text"]})
+                waits = asyncio.ensure_future(receive())
+                await asyncio.sleep(0)
+                transport.write.assert_called_once()
+                assert [(await peer.frame())[1] for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+                waits.cancel()
+
+        run(test(), loop)
+
+    def test_are_written_in_the_same_turn_though_the_app_does_not_wait(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, send):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(text("a") + text("b"))
+                await send({"type": "websocket.send", "text": (await receive())["text"]})
+                transport.write.assert_not_called()
+                await asyncio.sleep(0)
+                transport.write.assert_called_once()
+
+        run(test(), loop)
+
+    def test_are_on_the_wire_before_a_close(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, send):
+                session.data_received(text("a") + text("b"))
+                await send({"type": "websocket.send", "text": (await receive())["text"]})
+                await send(CLOSE)
+                assert await peer.frame() == (1, b"a")
+                assert await peer.closed_with() == (3000, "enough")
+
+        run(test(), loop)
+
+    def test_are_written_early_if_they_are_large(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, send):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(text("a") + text("b"))
+                await receive()
+                await send(binary(bytes(CORK)))
+                transport.write.assert_called_once()
+
+        run(test(), loop)
+
+    def test_are_forgotten_when_the_connection_is_lost(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, send):
+                session.data_received(text("a") + text("b"))
+                await send({"type": "websocket.send", "text": (await receive())["text"]})
+                session._transport.abort()
+                session.connection_lost(None)
+                session._transport = transport = Mock(wraps=session._transport)
+                await asyncio.sleep(0)
+                transport.write.assert_not_called()
 
         run(test(), loop)
 
@@ -1154,9 +1252,8 @@ class TestOurPings:
         async def test() -> None:
             options = Options(ping_interval=0.05, ping_timeout=0.4)
             async with held(ACCEPT, options=options) as (peer, session, receive, send):
-                transport: Any = session._transport
                 peer.send(*(text(str(i)) for i in range(100)))
-                await until(lambda: not transport.is_reading())
+                await until(lambda: not session._connection.reads)
                 start = time.monotonic()
                 while time.monotonic() - start < 0.6:
                     opcode, payload = await peer.frame()

@@ -82,7 +82,7 @@ class Driver:
     def heard(self, data: bytes) -> None:
         for event in self.wire.feed(data):
             match event:
-                case codec.Message(message):
+                case str() | bytes() as message:
                     self.happened(self.connection.peer_sent(message))
                 case codec.Ping(payload):
                     self.happened(self.connection.peer_pinged(payload))

@@ -273,7 +273,7 @@ class TestMessagesThatWait:
         async def test() -> None:
             async with held(ACCEPT, options=Options(max_queue=1)) as (peer, session, receive, send):
                 peer.send(DATA)
-                await until(lambda: not session._reads.is_set())
+                await until(lambda: not session._connection.reads)
                 peer.reset()
                 with contextlib.suppress(Disconnected):
                     while True:

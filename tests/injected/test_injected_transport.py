@@ -238,7 +238,7 @@ CONVERSATIONS = {
     "talk": Conversation(
         echoes,
         talks,
-        frozenset(("get_extra_info", "write", "pause_reading", "resume_reading", "is_closing", "close")),
+        frozenset(("get_extra_info", "write", "resume_reading", "is_closing", "close")),
         replace(HASTY, max_queue=1),
     ),
     "violation": Conversation(echoes, violates, frozenset(("can_write_eof", "is_closing", "write_eof", "close"))),
