@@ -7,11 +7,12 @@ SERVERS := .venv-servers
 # Fuzzes for so many seconds in all cores. WSLIFECYCLE_FUZZ_DATABASE=redis://HOST:PORT/DB shares what is found with other
 # machines; the other settings are in tests/stateful/campaign.py.
 FUZZ = WSLIFECYCLE_FUZZ_SECONDS=$(1) $(BIN)/pytest -q -n auto -o faulthandler_timeout=$$(($(1) + 600)) $(CAMPAIGN)
+OWN := python -m wslifecycle.conformance.kit.own {app} --port {port}
 CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long fuzz-bytes faults \
-	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench bench-model clean
+	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench bench-readme bench-model instructions clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,8 +100,9 @@ $(SERVERS)/bin/granian: | $(READY)
 pairs: $(READY) ## measure the kit on 38 real bugs, each in a release that has it and one that has not (an hour; goes on)
 	$(BIN)/wslifecycle pairs
 
-autobahn: $(READY) ## run the Autobahn cases against our runtime, in its three ways in (2 min)
+autobahn: $(READY) ## run the Autobahn cases against our runtime, in its three ways in and with each codec (3 min)
 	$(BIN)/wslifecycle autobahn wslifecycle --part more
+	$(BIN)/wslifecycle autobahn --command '$(OWN) --codec python' --command '$(OWN) --codec wsproto'
 
 stress: $(READY) ## try to break our runtime: load, faults, bad input, hostile peers, each against a bound (3 min)
 	@mkdir -p build/stress
@@ -115,6 +117,12 @@ soak: $(READY) ## have visitors come and go, and draw what our runtime takes, in
 
 bench: $(SERVERS)/bin/granian ## measure our runtime beside other servers (QUICK=1: minutes; else an hour)
 	$(BIN)/python -m benchmarks.speed --bin $(SERVERS)/bin --json build/bench.json --png build/bench.png $(if $(QUICK),--quick)
+
+bench-readme: $(SERVERS)/bin/granian ## the same in a quarter of an hour; writes the table in the README and its picture
+	$(BIN)/python -m benchmarks.speed.readme $(SERVERS)/bin
+
+instructions: $(READY) ## count the instructions of an echo, and those of the machine in it, by valgrind (3 min)
+	$(BIN)/python benchmarks/instructions.py --keep
 
 bench-model: $(READY) ## measure what one consultation of the machine costs, and what a check of it does
 	$(BIN)/python benchmarks/consult.py

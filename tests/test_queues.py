@@ -74,7 +74,7 @@ def test_reading_pauses_and_resumes_like_unread(bound: int) -> None:
                 queue = queues.inbound_after(queue, ("resume", ""))
                 assert not queue.paused
             elif queue.unread and draw.random() < 0.48:
-                data, resumes = unread.take()
+                data, resumes, _ = unread.take()
                 before, queue = queue, queues.inbound_after(queue, ("take", ""))
                 assert (data, expected) == (before.unread[0], before.unread)
                 assert resumes == (before.paused and not queue.paused)

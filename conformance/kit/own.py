@@ -10,8 +10,9 @@ import asyncio
 import signal
 from collections.abc import Callable
 from importlib import import_module
+from typing import get_args
 
-from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.options import CodecName, Options
 from wslifecycle.runtime.server import start_server
 from wslifecycle.statemachine.machine import lifecycle
 
@@ -21,7 +22,13 @@ async def serve(arguments: argparse.Namespace) -> None:
     module, _, name = arguments.app.partition(":")
     interval, timeout = arguments.ping
     machine = lifecycle(arguments.profile)
-    options = Options(max_size=arguments.max_size, ping_interval=interval, ping_timeout=timeout, machine=machine)
+    options = Options(
+        max_size=arguments.max_size,
+        ping_interval=interval,
+        ping_timeout=timeout,
+        machine=machine,
+        codec=arguments.codec,
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -38,6 +45,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--root-path", default="")
     parser.add_argument("--profile", default="reference", help="a profile, by which it behaves as another server does")
+    parser.add_argument("--codec", choices=get_args(CodecName), default="auto", help="what reads frames")
     parser.add_argument("--max-size", type=int, help="bytes of a message")
     parser.add_argument(
         "--ping", type=float, nargs=2, default=(20.0, 20.0), metavar="SECONDS", help="interval, timeout"
