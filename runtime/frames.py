@@ -12,6 +12,7 @@ which is not UTF-8 fails as early as it does with wsproto.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
@@ -41,10 +42,12 @@ def unmask(data: Bytes, mask: bytes | bytearray) -> bytes:
     return bytes(plain)
 
 
-try:
-    from websockets.speedups import apply_mask as fastest
-except ImportError:  # the extra `speedups` brings it
-    fastest = unmask
+fastest: Unmask = unmask
+"""The quickest that is installed."""
+with contextlib.suppress(ImportError):  # the extra `speedups` brings it
+    from websockets.speedups import apply_mask
+
+    fastest = apply_mask
 
 # The first bytes of frames (RFC 6455 section 5.2); RSV1 says that a message is compressed (RFC 7692 section 6).
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
