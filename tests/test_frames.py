@@ -196,11 +196,11 @@ FAULTS: dict[str, tuple[str, str, int | None, list[bytes]]] = {
     "a part of a message is forgotten": ("if first >= 0x80 else _WITHIN", "", None, [frame(1, fin=False) + frame(2)]),
     "long Pings": ("first in _CONTROL and length > 125", "False", None, [frame(9, b"a" * 126)]),
     "a fault is not the last": ("if isinstance(event, Close | Violation):", "if False:", None, [frame(0), frame(1)]),
-    "one byte too few": (
-        "self._passed = end - position",
-        "self._passed = end - position - 1",
+    "what is held begins too early": (
+        "else bytearray(data[position:])",
+        "else bytearray(data)",
         None,
-        [frame(2, b"a\x80", fin=False), frame(0, b"c")],
+        [frame(2, b"a") + frame(2, b"b")[:4], frame(2, b"b")[4:]],
     ),
 }
 
