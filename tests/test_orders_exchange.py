@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def exchange(witness: Witness, loop: ScheduledLoop | None = None, fault: str = "
     """A connection of our runtime, perhaps with a fault in it; for an `Insider` with the options that it asks for."""
     options = witness.options if isinstance(witness, Insider) else Options()
     made = faulty(next((one for one in FAULTS if one.name == fault), None))
-    given = {name: getattr(options, name) for name in Options.__slots__}
+    given = {field.name: getattr(options, field.name) for field in fields(options) if field.init}
     x = Exchange(loop or ScheduledLoop(), lambda app: made(app, **given), witness, **how)
     try:
         yield x

@@ -2,6 +2,8 @@
 
 Then each step is the machine's, with all its words, and a property may speak of anything. And what is seen from outside
 has to be what the machine said: the effects that the transport shows, what `receive()` gives, how `send()` is refused.
+It has to be seen in the same step, but for messages that are sent while more wait for the app: those may be written
+together, before anything else is written and before nothing more happens.
 """
 
 from __future__ import annotations
@@ -81,6 +83,7 @@ class Insider(Witness):
         self._latest: Answer | None = None
         self._gifts: deque[Answer] = deque()
         self._kept = self._given_messages = self._told_messages = 0
+        self._late = 0  # how many messages are said to be sent and will be written together
         self._state = next(iter(self.machine.states))
         self._arrivals: list[tuple[str, str | bytes | None]] = []  # what of the peer has arrived
         self._heard = 0  # so much of that the machine was told
@@ -234,15 +237,18 @@ class Insider(Witness):
 
     def _judge(self, going: _Open) -> None:
         answer, self._answer = self._answer, None
+        seen = self._but_late([effect for effect in going.effects if effect != "send_pong"])
         if answer is None:
-            if self.serves and (bad := set(going.effects) - {"send_pong"}) and going.event != "deadline":
-                self.found("obeys", "", f"{', '.join(sorted(bad))} was seen, and the machine was not asked")
+            if self.serves and seen and going.event != "deadline":
+                self.found("obeys", "", f"{', '.join(sorted(set(seen)))} was seen, and the machine was not asked")
+            going.effects = [*seen, *(effect for effect in going.effects if effect == "send_pong")]
             return
         said = [call.effect for call in answer.effects]
-        seen = [effect for effect in going.effects if effect != "send_pong"]
         wanted = [effect for effect in said if effect in SEEN_EFFECTS and effect != "send_pong"]
         going.effects = [*said, *seen]
-        if seen != wanted and not self._excused(seen, wanted):
+        if wanted == ["send_message"] and not seen and (self._kept or self._late) and not self.failed:
+            self._late += 1
+        elif seen != wanted and not self._excused(seen, wanted):
             text = f"at {answer.event} the machine said {wanted or 'nothing'}, and {seen or 'nothing'} was seen"
             self.found("obeys", answer.rule, text)
         for effect in wanted if self.failed else ():
@@ -254,11 +260,24 @@ class Insider(Witness):
             self.resources.sends_no_more()
         self._state = answer.target
         self._kept += said.count("keep_message") - said.count("take_message")
+        self.resources.keeps(self._kept)
         for call in answer.effects:
             if call.effect == "start_timer":
                 self._timers.add(dict(call.fields)["timer"])
             elif call.effect == "cancel_timer":
                 self._timers.discard(dict(call.fields)["timer"])
+
+    def _but_late(self, seen: list[str]) -> list[str]:
+        """What was seen in a step, but for the messages of earlier ones, which come first."""
+        if self.failed or self.transport == "gone":
+            self._late = 0
+        late = 0
+        while late < self._late and seen[late : late + 1] == ["send_message"]:
+            late += 1
+        self._late -= late
+        if self._late and (others := seen[late:]):
+            self.found("obeys", "W13", f"{others[0]} was seen before a message that was sent before it")
+        return seen[late:]
 
     def _as_said(self, effect: str) -> None:
         """What a transport that has failed cannot show any more has happened, as far as anybody here can know."""
@@ -345,6 +364,8 @@ class Insider(Witness):
 
     def comes(self, *, faulty: bool) -> None:
         """Ours holds what comes early, and loses nothing that came before a fault."""
+        self.flush()
+        self.resources.reads()
 
     def _owes_no_more(self) -> None:
         """Ours repeats the disconnect to every call."""
@@ -376,9 +397,11 @@ class Insider(Witness):
             self.found("wakes_up", "R28", f"a receive() waits, and {due.event} is due in {self._state}")
         if len(self._gifts) > len(self._waiting):
             self.found("as_sent", "R26", f"{self._gifts[0].event} was taken, and given to nobody")
+        if self._late and not (self.failed or self.transport == "gone"):
+            self.found("obeys", "W13", "nothing more happens, and a message that was sent is not written")
         if self._app_ended and self.called:
             self.found("hears", "R46", "the app has ended, and the machine was never told")
-        if not self.paused:
+        if not self.resources.stopped:
             self._all_heard("nothing more happens, and")
         self._faults(self.resources.idle(is_open=self._state.startswith("open/"), kept=self._kept))
 

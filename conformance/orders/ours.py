@@ -99,7 +99,8 @@ class Ours(Fuzz):
     def make(self, app: App) -> Any:
         """Our runtime, for one connection."""
         options = self.insider.options
-        return self.make_protocol(app, **{field.name: getattr(options, field.name) for field in fields(options)})
+        given = {field.name: getattr(options, field.name) for field in fields(options) if field.init}
+        return self.make_protocol(app, **given)
 
     def told(self) -> str:
         """The whole exchange, as a program and a story."""

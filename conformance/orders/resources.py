@@ -49,7 +49,10 @@ class Resources:
         self.blocked = False
         """Writing is paused."""
         self.paused = False
-        """Reading is paused."""
+        """The transport does not read."""
+        self.stopped = False
+        """Too many messages are unread: nothing more is told of what the peer sends."""
+        self._more = False  # more was read since
 
     # ---------------------------------------------------------------------------------------- what happens
 
@@ -83,8 +86,19 @@ class Resources:
     def look(self, *, paused: bool, blocked: bool) -> None:
         """How the transport is, between two iterations of the loop."""
         self.paused, self.blocked = paused, blocked
-        if paused and not blocked:
+        if self.stopped and not blocked:
             self._since = self._clock()  # its Pong may wait with us (C33)
+
+    def keeps(self, count: int) -> None:
+        """So many messages are unread."""
+        if self._bound is not None and count > self._bound:
+            self.stopped = True
+        elif self._bound is None or count * 2 <= self._bound:
+            self.stopped = self._more = False
+
+    def reads(self) -> None:
+        """Something of the peer was read. After this at the latest the transport has to be paused, if it has to."""
+        self._more = self.stopped
 
     def pinged(self, payload: bytes) -> None:
         """A Ping of ours was written."""
@@ -136,7 +150,9 @@ class Resources:
         for timer, when in self._due.items():
             if now > when + SOON:
                 yield "timers_run_out", "C48", f"{timer} was due {now - when:g} s ago"
-        if self._bound is not None and kept > self._bound and is_open and not self.paused:
+        if self._bound is not None and kept > self._bound + 1 and is_open:
+            yield "reading_pauses", "C31", f"{kept} messages are unread, and more than {self._bound + 1} were told"
+        if self._more and is_open and not self.paused:
             yield "reading_pauses", "C31", f"{kept} messages are unread, and reading goes on"
         if not is_open:
             return
