@@ -12,7 +12,7 @@ CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long fuzz-bytes faults \
-	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench bench-readme bench-model instructions clean
+	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench bench-model instructions clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,9 +117,6 @@ soak: $(READY) ## have visitors come and go, and draw what our runtime takes, in
 
 bench: $(SERVERS)/bin/granian ## measure our runtime beside other servers (QUICK=1: minutes; else an hour)
 	$(BIN)/python -m benchmarks.speed --bin $(SERVERS)/bin --json build/bench.json --png build/bench.png $(if $(QUICK),--quick)
-
-bench-readme: $(SERVERS)/bin/granian ## the same in a quarter of an hour; writes the table in the README and its picture
-	$(BIN)/python -m benchmarks.speed.readme $(SERVERS)/bin
 
 instructions: $(READY) ## count the instructions of an echo, and those of the machine in it, by valgrind (3 min)
 	$(BIN)/python benchmarks/instructions.py --keep

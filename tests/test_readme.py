@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.speed.figures import Figures
-from benchmarks.speed.readme import KEPT, written
-from benchmarks.speed.results import load as load_speed
 from wslifecycle import ApplicationViolation, Connection
 from wslifecycle.__main__ import main
 from wslifecycle.conformance.stress.results import load
@@ -87,8 +84,3 @@ def test_no_recipe_has_more_than_three_lines() -> None:
 def test_the_table_of_what_was_tried_is_what_was_measured() -> None:
     script = runpy.run_path(str(ROOT / "benchmarks" / "stress.py"))
     assert script["written"](README, load(script["KEPT"].read_text(encoding="utf-8"))) == README
-
-
-def test_the_table_of_speed_is_what_was_measured() -> None:
-    figures = Figures(load_speed(KEPT.read_text(encoding="utf-8")))
-    assert written(README, figures) == README
