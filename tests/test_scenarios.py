@@ -14,7 +14,8 @@ import yaml
 
 from wslifecycle.conformance import judge, peer, sansio, sockets
 from wslifecycle.conformance.scenarios import OBSERVATIONS, STIMULI, VIOLATIONS, load_scenarios, read
-from wslifecycle.runtime.codec import Kind, WsprotoCodec
+from wslifecycle.runtime.codec import Kind
+from wslifecycle.runtime.frames import FrameCodec
 from wslifecycle.runtime.handshake import Fields, Handshake
 from wslifecycle.statemachine.findings import SpecError
 from wslifecycle.statemachine.load import load_spec
@@ -77,9 +78,9 @@ def test_what_is_missing_on_top_or_different_is_seen_over_the_socket(
 
 def corrupt(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A server that breaks a rule which no scenario names: the peer has to see it all the same."""
-    encode, accept = WsprotoCodec.encode, Handshake.accept
+    encode, accept = FrameCodec.encode, Handshake.accept
 
-    def corrupt_frame(self: WsprotoCodec, of: Kind, payload: bytes | str) -> bytes:
+    def corrupt_frame(self: FrameCodec, of: Kind, payload: bytes | str) -> bytes:
         encoded = encode(self, of, payload)
         if kind == "data behind the Close" and of == "close":
             return encoded + b"\x81\x02hi"
@@ -95,7 +96,7 @@ def corrupt(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
             return re.sub(rb"(?i)(sec-websocket-accept: ).{4}", rb"\1AAAA", encoded)
         return encoded + b"\xf1\x00" if kind == "an illegal frame behind the 101" else encoded
 
-    monkeypatch.setattr(WsprotoCodec, "encode", corrupt_frame)
+    monkeypatch.setattr(FrameCodec, "encode", corrupt_frame)
     monkeypatch.setattr(Handshake, "accept", corrupt_101)
 
 
