@@ -65,7 +65,7 @@ fuzz-long: $(READY) ## fuzz it for as long as you like, and see how far it is (M
 fuzz-bytes: $(READY) ## send it any bytes, for a request and for frames (MINUTES=1)
 	WSLIFECYCLE_BYTES_SECONDS=$$(expr 60 \* $(or $(MINUTES),1) / 4) $(BIN)/pytest -q -n auto -o faulthandler_timeout=3600 tests/bytes
 
-faults: $(READY) ## plant 55 faults in our runtime, one by one: does the fuzzer find them, and in how few acts? (15 min)
+faults: $(READY) ## plant 67 faults in our runtime, one by one: does the fuzzer find them, and in how few acts? (15 min)
 	$(BIN)/python -m tests.stateful.hunt
 
 test-all: ## run the tests on each supported Python that is here

@@ -8,16 +8,24 @@ import enum
 import gc
 import pickle
 import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.planted import planted
 from wslifecycle import WAIT, ApplicationViolation, Connection, Disconnected, ImpossibleEvent, lifecycle
 from wslifecycle.statemachine import effects as fx
+from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.load import load_spec
 from wslifecycle.statemachine.machine import Lifecycle, build
 
+ROOT = Path(__file__).parent.parent
 DENIAL = "websocket.http.response"
 CONNECT = {"type": "websocket.connect"}
 
@@ -647,3 +655,176 @@ class TestProfilesFromFiles:
     def test_data_that_is_no_message_is_refused_at_once(self) -> None:
         with pytest.raises(TypeError):
             opened().peer_sent(3)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------ the short way
+
+
+@cache
+def the_long_way(profile: str) -> Lifecycle:
+    """The same machine, in which no answer says that it is plain."""
+    flat = copy.copy(lifecycle(profile).flat)
+    flat.answers = {
+        event: [{state: laboured(answer) for state, answer in row.items()} for row in cases]
+        for event, cases in flat.answers.items()
+    }
+    return Lifecycle(flat).seal()
+
+
+def laboured(answer: Answer) -> Answer:
+    made = replace(answer)
+    object.__setattr__(made, "plain", "")
+    return made
+
+
+PROFILES = ("reference", *sorted(path.stem for path in (ROOT / "spec" / "profiles").glob("*.yaml")))
+
+sound = st.text("xé\ud800", max_size=4) | st.binary(max_size=4)
+sent = st.one_of(
+    sound,
+    st.text("xé", max_size=4).map(Text),
+    st.binary(max_size=4).map(bytearray),
+    st.binary(max_size=4).map(memoryview),
+    st.none() | st.integers(),
+)
+messages = st.fixed_dictionaries(
+    {"type": st.just("websocket.send")}, optional={"text": sent, "bytes": sent, "other": st.just(1)}
+)
+came = st.text("xé", max_size=4) | st.binary(max_size=4) | st.binary(max_size=4).map(bytearray)
+steps = st.one_of(
+    st.tuples(st.just("peer_sent"), came),
+    st.tuples(st.just("app_wants")),
+    st.tuples(st.just("app_sent"), messages),
+    st.tuples(st.just("app_sent"), sound.map(lambda data: {"type": "websocket.send", **as_key(data)})),
+)
+ends = st.one_of(
+    st.tuples(st.just("app_sent"), st.just({"type": "websocket.close"})),
+    st.tuples(st.just("peer_closed"), st.just(4000)),
+    st.tuples(st.just("peer_violated"), st.just(1002)),
+    st.tuples(st.sampled_from(("peer_eof", "peer_lost", "app_returned", "shutdown"))),
+)
+
+
+def as_key(data: str | bytes) -> dict[str, Any]:
+    return {"text": data} if isinstance(data, str) else {"bytes": data}
+
+
+def does(connection: Connection, step: Sequence[Any]) -> Any:
+    """What a step brings about, be it an error, and where the connection is then."""
+    method, *arguments = step
+    try:
+        done: Any = getattr(connection, method)(*arguments)
+    except (ApplicationViolation, Disconnected, ImpossibleEvent) as error:
+        done = type(error), str(error), error.rule
+    return done, connection.state, connection.case, connection.has_unread, connection.reads, repr(connection.allowed())
+
+
+class TestTheShortWay:
+    """What happens again and again is done at once where the machine says that it is plain: with the same outcome."""
+
+    def test_is_taken_for_the_messages_of_both_sides(self) -> None:
+        taken = {
+            (answer.event, answer.plain)
+            for cases in lifecycle().flat.answers.values()
+            for row in cases
+            for answer in row.values()
+            if answer.plain
+        }
+        assert taken == {
+            ("peer_message", "keep_message"),
+            ("give_message", "take_message"),
+            ("app_send", "send_message"),
+        }
+
+    @pytest.mark.parametrize("name", PROFILES)
+    @settings(deadline=None)  # the first one builds the machines
+    @given(
+        before=st.lists(steps, max_size=20),
+        end=st.lists(ends, max_size=1),
+        after=st.lists(steps | ends, max_size=10),
+        accepts=st.sampled_from((True, True, True, False)),
+        unread=st.tuples(st.none() | st.integers(0, 4), st.none() | st.integers(0, 10)),
+        spec_version=st.sampled_from((None, "2.0", "2.3")),
+    )
+    def test_leads_where_the_long_one_does(
+        self,
+        name: str,
+        before: list[Any],
+        end: list[Any],
+        after: list[Any],
+        accepts: bool,
+        unread: tuple[int | None, int | None],
+        spec_version: str | None,
+    ) -> None:
+        machines = lifecycle(name), the_long_way(name)
+        heard: tuple[list[Answer], list[Answer]] = [], []
+        pair = [
+            Connection(machine=machine, unread=unread, spec_version=spec_version, observe=observed.append)
+            for machine, observed in zip(machines, heard, strict=True)
+        ]
+        first: list[Any] = [("app_wants",)]
+        first += [("app_sent", {"type": "websocket.accept"})] if accepts else []
+        for step in (*first, *before, *end, *after):
+            short, long = (does(connection, step) for connection in pair)
+            assert short == long, step
+        assert heard[0] == heard[1]
+        assert not any(answer.plain for answer in heard[1])
+
+    def test_gives_data_of_its_own_kind(self) -> None:
+        """A text of another class goes the long way, on which it becomes plain; so does what is like bytes."""
+        for data in ("x", Text("x"), b"x", bytearray(b"x")):
+            (effect,) = opened().app_sent({"type": "websocket.send", **as_key(data)})
+            assert isinstance(effect, fx.SendMessage)
+            assert type(effect.data) in (str, bytes)
+            assert effect.data == data
+
+    @pytest.mark.parametrize(
+        ("edit", "step", "effects"),
+        [
+            (
+                (
+                    "effects: [{send_message: {data: [$message.text, $message.bytes]}}]",
+                    "effects: [{send_message: {data: [$message.text, $message.bytes]}}, resume_reading]",
+                ),
+                ("app_sent", {"type": "websocket.send", "text": "x"}),
+                (fx.SendMessage("x"), fx.ResumeReading()),
+            ),
+            (
+                (
+                    "effects: [{send_message: {data: [$message.text, $message.bytes]}}]",
+                    "effects: [{send_message: {data: constant}}]",
+                ),
+                ("app_sent", {"type": "websocket.send", "text": "x"}),
+                (fx.SendMessage("constant"),),
+            ),
+            (
+                (
+                    "from: open, effects: [{keep_message: {data: $event.data}}]",
+                    "from: open, effects: [{keep_message: {data: $event.data}}, {send_message: {data: $event.data}}]",
+                ),
+                ("peer_sent", "x"),
+                (fx.SendMessage("x"),),
+            ),
+            (
+                (
+                    "if: unread, effects: [take_message]",
+                    "if: unread, effects: [take_message, {send_pong: {payload: x}}]",
+                ),
+                ("app_wants",),
+                ({"type": "websocket.receive", "bytes": None, "text": "kept"}, (fx.SendPong("x"),)),  # type: ignore[arg-type]
+            ),
+        ],
+        ids=["app_send", "app_send-other-data", "peer_message", "give_message"],
+    )
+    def test_is_not_taken_where_a_row_says_anything_else(
+        self, tmp_path: Path, edit: tuple[str, str], step: Sequence[Any], effects: Any
+    ) -> None:
+        own = tmp_path / "own.yaml"
+        own.write_text(planted(edit), encoding="utf-8")
+        spec = load_spec(own)
+        machine = build(spec, spec.reference, "mutant")
+        heard: list[Answer] = []
+        connection = opened(machine=machine, observe=heard.append)
+        connection.peer_sent("kept")
+        assert does(connection, step)[0] == effects
+        assert heard[-1].plain == ""
