@@ -684,7 +684,7 @@ sent = st.one_of(
     sound,
     st.text("xé", max_size=4).map(Text),
     st.binary(max_size=4).map(bytearray),
-    st.binary(max_size=4).map(memoryview),
+    st.binary(max_size=4).map(lambda data: memoryview(data)),  # noqa: PLW0108 - mypy
     st.none() | st.integers(),
 )
 messages = st.fixed_dictionaries(
@@ -772,7 +772,8 @@ class TestTheShortWay:
 
     def test_gives_data_of_its_own_kind(self) -> None:
         """A text of another class goes the long way, on which it becomes plain; so does what is like bytes."""
-        for data in ("x", Text("x"), b"x", bytearray(b"x")):
+        values: tuple[Any, ...] = ("x", Text("x"), b"x", bytearray(b"x"))
+        for data in values:
             (effect,) = opened().app_sent({"type": "websocket.send", **as_key(data)})
             assert isinstance(effect, fx.SendMessage)
             assert type(effect.data) in (str, bytes)
