@@ -74,8 +74,9 @@ class FrameCodec:
         "_max_size",
         "_passed",  # how many of the bytes that come are wsproto's, whatever they are; -1: none has a meaning any more
         "_plain",  # the frames that are read here, by first bytes: only Pings and Pongs within a message
-        "_quick",  # the same if the next byte begins a frame and all before it are decoded; else none
+        "_quick",  # the same if the next byte begins a frame and all before it, of every feed, are decoded; else none
         "_unmask",
+        "_untaken",  # how many feeds are left whose events were not all taken; later bytes may be fed meanwhile
         "_utf8",  # looks at the text in it
         "_wsproto",
     )
@@ -88,6 +89,7 @@ class FrameCodec:
         self._passed = 0
         self._plain = self._quick = _WHOLE
         self._unmask = unmask
+        self._untaken = 0
         self._utf8: codecs.IncrementalDecoder | None = None
         self._wsproto: WsprotoCodec | None = None  # made when it is needed, which it is for few connections
 
@@ -103,6 +105,7 @@ class FrameCodec:
         ):
             return (event,)  # one short frame, as most often
         self._quick = _NONE
+        self._untaken += 1
         return self._frames(data)
 
     def _frames(self, come: bytes) -> Iterator[Event]:
@@ -134,7 +137,8 @@ class FrameCodec:
             else:
                 self._held = data if position == 0 and isinstance(data, bytearray) else bytearray(data[position:])
                 break
-        self._quick = _NONE if self._held or self._passed else self._plain
+        self._untaken -= 1
+        self._quick = _NONE if self._untaken or self._held or self._passed else self._plain
 
     def _bounds(self, data: bytes | bytearray, position: int) -> tuple[int, int]:
         """Where the payload of the frame at a position begins and ends.

@@ -274,6 +274,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
+        self._corked.clear()  # nobody is there
         try:
             self._decode_on(whole=True)
             self.happened(self._connection.peer_lost())
@@ -281,7 +282,6 @@ class Session(asyncio.Protocol):
             for timer in self._timers.values():
                 timer.cancel()
             self._keepalive.let_go()
-            self._corked.clear()
             self._let_send_go_on()
             if (counters := self._service.options.counters) is not None and self._connection.ended is not None:
                 counters.ends(self._connection.ended, self._connection.state)

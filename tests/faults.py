@@ -187,6 +187,21 @@ FAULTS: tuple[Fault, ...] = (
         quiet=False,
     ),
     Fault(
+        "wakes_the_last",
+        "News is for the receive() that was called last, and those that wait for longer are answered behind it.",
+        "session",
+        "        turn = self._receivers[0]\n",
+        "        turn = self._receivers[-1]\n",
+    ),
+    Fault(
+        "asked_in_vain",
+        "A receive() that was asked in vain waits where nobody looks, and is not asked again.",
+        "session",
+        "                    turn = self._receivers[0] = self._loop.create_future()\n",
+        "                    turn = self._loop.create_future()\n",
+        quiet=False,
+    ),
+    Fault(
         "yields_before_it_gives",
         "A message is taken and then a turn of the loop awaited: a receive() that is cancelled there loses it.",
         "session",
@@ -438,13 +453,6 @@ FAULTS: tuple[Fault, ...] = (
         "        if not self._corked:\n            self._loop.call_soon(self._uncork)\n        self._corked",
         "        self._corked",
     ),
-    Fault(
-        "holds_all_together",
-        "What is held together has no bound: an app that sends much to a slow peer is not told to wait.",
-        "session",
-        "        if len(self._corked) > CORK:\n            self._uncork()\n",
-        "",
-    ),
     # -------------------------------------------------------------------------------------------- the peer's bytes
     Fault(
         "rest_lost",
@@ -512,13 +520,6 @@ FAULTS: tuple[Fault, ...] = (
         "                    left = next(events, None)\n"
         "                    self._decoding = None if left is None else itertools.chain((left,), events)\n"
         "                    return\n",
-    ),
-    Fault(
-        "pauses_at_the_end",
-        "What was read before the end is told up to the next pause only, and the rest of it never.",
-        "session",
-        "                if effects and not whole and not self._connection.reads:\n",
-        "                if effects and not self._connection.reads:\n",
     ),
     Fault(
         "loss_before_leftovers",

@@ -37,7 +37,7 @@ from wslifecycle.runtime.codec import (
     WsprotoCodec,
     close_payload,
 )
-from wslifecycle.runtime.deflate import Deflate, negotiate
+from wslifecycle.runtime.deflate import WINDOW_BITS, Deflate, negotiate
 from wslifecycle.runtime.frames import FrameCodec, unmask
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -88,9 +88,20 @@ def opened(max_size: int | None = 1000, *, deflate: bool = False) -> Codec:
     return in_use(max_size, agreed()[0] if deflate else None)
 
 
+def one_of_each(max_size: int | None = 1000, *, deflate: bool = False) -> list[Codec]:
+    """Codecs that have to hear the same; that of wsproto alone is the first."""
+    parameters = {"client_max_window_bits": WINDOW_BITS}  # those that are agreed()
+    return [make(max_size, Deflate(parameters) if deflate else None) for make in CODECS.values()]
+
+
 def hear(codec: Codec, *data: bytes) -> list[Event]:
     """What a codec hears."""
-    return [event for piece in data for event in codec.feed(piece)]
+    return [event for events in moments(codec, data) for event in events]
+
+
+def moments(codec: Codec, reads: Sequence[bytes]) -> list[list[Event]]:
+    """What a codec hears in each read."""
+    return [list(codec.feed(data)) for data in reads]
 
 
 def failure(codec: Codec, *data: bytes) -> int:
@@ -534,7 +545,7 @@ class TestRFC7692Compression:
 
     def test_works_both_ways(self) -> None:
         ours, theirs = agreed()
-        codec = WsprotoCodec(None, ours)
+        codec = in_use(None, ours)
         for data in (b"Hello", b"Hello", b"", bytes(100_000), random.Random(7692).randbytes(10_000), b"Hello"):
             assert hear(codec, Frame(Opcode.BINARY, data).serialize(mask=True, extensions=[theirs])) == [data]
             assert parsed(codec.encode("binary", data), theirs) == Frame(Opcode.BINARY, data)
@@ -569,7 +580,7 @@ class TestRFC7692Compression:
             ping = Frame(Opcode.PING, b"%d" % i)
             stream += ping.serialize(mask=True) + data.serialize(mask=True, extensions=[theirs])
         expected = [*(Ping(b"%d" % i) for i in range(len(parts))), text]
-        assert hear(WsprotoCodec(1000, ours), stream) == expected
+        assert hear(in_use(1000, ours), stream) == expected
         for cut in range(len(stream)):
             assert hear(opened(deflate=True), stream[:cut], stream[cut:]) == expected
 
@@ -583,7 +594,7 @@ class TestRFC7692Compression:
     def test_may_be_used_for_some_messages_only(self) -> None:
         """Section 6; the plain ones between do not disturb the window."""
         ours, theirs = agreed()
-        codec = WsprotoCodec(None, ours)
+        codec = in_use(None, ours)
         noise = random.Random(6).randbytes(2000)
         squeezed = [Frame(Opcode.BINARY, noise).serialize(mask=True, extensions=[theirs]) for _ in range(3)]
         assert len(squeezed[2]) < 100
@@ -788,7 +799,7 @@ class TestAnyBytes:
     @given(st.lists(st.text() | st.binary(max_size=300), max_size=6), st.booleans())
     def test_of_ours_are_read_by_a_client(self, messages: list[str | bytes], deflate: bool) -> None:
         ours, theirs = agreed()
-        codec = WsprotoCodec(None, ours if deflate else None)
+        codec = in_use(None, ours if deflate else None)
         for data in messages:
             if isinstance(data, str):
                 sent, expected = codec.encode("text", data), Frame(Opcode.TEXT, data.encode())

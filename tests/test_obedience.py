@@ -176,6 +176,7 @@ REMEMBERED = {
         "_plain": "which frames are read without wsproto",
         "_quick": "which of them at once",
         "_unmask": "takes a mask off",
+        "_untaken": "how many feeds are left whose events were not all taken",
         "_utf8": "looks at the text that is held",
         "_wsproto": "reads all other frames",
     },

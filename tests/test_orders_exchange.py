@@ -144,6 +144,81 @@ def test_a_peer_that_does_not_read_holds_up_a_send_and_reading_lets_it_go_on() -
         x.settle()
 
 
+def sends_two(x: Exchange) -> None:
+    x.send(HI)
+    x.ask()
+    x.send({"type": "websocket.send", "text": "ho"})
+
+
+def sends_and_closes(x: Exchange) -> None:
+    x.send(HI)
+    x.send({"type": "websocket.close"})
+
+
+def sends(x: Exchange) -> None:
+    x.send(HI)
+
+
+def sends_when_the_peer_ends(x: Exchange) -> None:
+    x.peer_ends()
+    x.send(HI)
+
+
+TOGETHER: dict[str, Callable[[Exchange], None]] = {
+    "last_answer_first": sends_two,
+    "close_before_answers": sends_and_closes,
+    "answers_held_back": sends,
+    "answers_behind_the_end": sends_when_the_peer_ends,
+}
+
+
+@pytest.mark.parametrize("acts", TOGETHER.values())
+def test_messages_may_be_written_together(acts: Callable[[Exchange], None]) -> None:
+    with exchange(Insider()) as x:
+        opens(x)
+        x.peer_sends("unread")
+        x.idle()
+        acts(x)
+        x.idle()
+        assert x.witness.written == x.witness.started
+
+
+@pytest.mark.parametrize("fault", TOGETHER)
+def test_and_that_before_anything_else_and_soon(fault: str) -> None:
+    with exchange(Insider(), fault=fault) as x:
+        opens(x)
+        x.peer_sends("unread")
+        x.idle()
+        TOGETHER[fault](x)
+        with pytest.raises(Broken, match=r"\[W13, must\] obeys"):
+            x.idle()
+
+
+def test_a_transport_is_paused_at_the_second_read_that_nobody_wants() -> None:
+    with exchange(Insider(Options(max_queue=1))) as x:
+        opens(x)
+        for data in ("one", "two"):
+            x.peer_sends(data)
+            x.idle()
+        assert not x.witness.paused
+        x.peer_sends("three")
+        x.idle()
+        assert x.witness.paused
+        assert x.witness.unread == 2
+
+
+@pytest.mark.parametrize("fault", ["pauses_nothing", "pauses_if_more_is_left"])
+def test_and_not_later(fault: str) -> None:
+    with exchange(Insider(Options(max_queue=1)), fault=fault) as x:
+        opens(x)
+        for data in ("one", "two"):
+            x.peer_sends(data)
+            x.idle()
+        x.peer_sends("three")
+        with pytest.raises(Broken, match=r"\[C31, choice\] reading_pauses"):
+            x.idle()
+
+
 def test_a_part_of_a_frame_is_no_message_and_the_rest_makes_it_one() -> None:
     with exchange(Insider()) as x:
         opens(x)

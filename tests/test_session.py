@@ -460,6 +460,60 @@ class TestReceive:
 
         run(test(), loop)
 
+    @pytest.mark.parametrize("victims", [{0}, {1}, {3}, {0, 1}, {0, 3}, {1, 2}, {0, 2, 3}], ids=str)
+    @pytest.mark.parametrize("woken", [True, False])
+    def test_leaves_the_queue_when_it_is_cancelled_wherever_it_stands(
+        self, loop: Loop, victims: set[int], woken: bool
+    ) -> None:
+        """`woken`: the first message has come, and nobody has taken it yet."""
+
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, _):
+                calls = called(receive, 4)
+                await asyncio.sleep(0)
+                if woken:
+                    session.data_received(text("1"))
+                for victim in victims:
+                    calls[victim].cancel()
+                if not woken:
+                    await asyncio.wait([calls[victim] for victim in victims])
+                    session.data_received(text("1"))
+                others = [call for number, call in enumerate(calls) if number not in victims]
+                assert (await others[0])["text"] == "1"
+                session.data_received(text("2") + text("3") + text("4"))
+                assert [(await call)["text"] for call in others[1:]] == ["2", "3", "4"][: len(others) - 1]
+                assert [(await receive())["text"] for _ in victims] == ["2", "3", "4"][len(others) - 1 :]
+                assert all(calls[victim].cancelled() for victim in victims)
+                assert session._receivers == []
+
+        run(test(), loop)
+
+    def test_that_comes_late_does_not_overtake_one_that_waits(self, loop: Loop) -> None:
+        """A message is there for each of them, and the first is not yet awake."""
+
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, _):
+                waiting = called(receive, 2)
+                await asyncio.sleep(0)
+                session.data_received(text("1") + text("2") + text("3"))
+                assert (await receive())["text"] == "3"
+                assert [(await call)["text"] for call in waiting] == ["1", "2"]
+
+        run(test(), loop)
+
+    def test_that_comes_late_and_is_cancelled_takes_nothing(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, _):
+                waiting, late = called(receive, 2)
+                await asyncio.sleep(0)
+                session.data_received(text("1") + text("2"))
+                late.cancel()
+                assert (await waiting)["text"] == "1"
+                assert late.cancelled()
+                assert (await receive())["text"] == "2"
+
+        run(test(), loop)
+
     @pytest.mark.parametrize("turns", range(4))
     def test_that_are_all_cancelled_leave_the_messages_to_the_next(self, loop: Loop, turns: int) -> None:
         async def test() -> None:
@@ -604,6 +658,7 @@ class TestC31UnreadMessages:
                 assert transport.is_reading()
                 peer.send(text("last"))
                 await until(lambda: not transport.is_reading())  # once more is there than what was read already
+                assert len(session._connection._unread) == bound + 1
                 for i in range(bound + 1):
                     assert (await receive())["text"] == str(i)
                 assert (await receive())["text"] == "last"
@@ -619,8 +674,11 @@ class TestC31UnreadMessages:
                 receive,
                 send,
             ):
-                peer.send(*(text(f"{i}") for i in range(100)))
+                transport: Any = session._transport
+                peer.send(*(text(f"{i}") for i in range(99)))
                 await until(lambda: not session._connection.reads)
+                peer.send(text("99"))
+                await until(lambda: not transport.is_reading())
                 await send(CLOSE)
                 assert await peer.closed_with() == (3000, "enough")
                 if answered:
@@ -645,6 +703,62 @@ class TestC31UnreadMessages:
                 assert transport.is_reading()
                 peer.send(close_frame(1012))
                 assert await peer.rest() == b""
+
+        run(test(), loop)
+
+    @pytest.mark.parametrize("bound", [1, 3])
+    def test_are_no_more_than_one_read_that_nobody_has_asked_for(self, loop: Loop, bound: int) -> None:
+        """However much a read brings, no more of it is told than the bound wants; the next one pauses the transport."""
+
+        async def test() -> None:
+            async with held(ACCEPT, options=Options(max_queue=bound)) as (_, session, receive, _):
+                session._transport = transport = Mock(wraps=session._transport)
+                told = session._connection._unread
+                for start in (0, 100):  # it pauses again and again
+                    session.data_received(b"".join(text(str(start + i)) for i in range(50)))
+                    assert len(told) == bound + 1
+                    transport.pause_reading.assert_not_called()
+                    session.data_received(b"".join(text(str(start + i)) for i in range(50, 100)))
+                    assert len(told) == bound + 1
+                    transport.pause_reading.assert_called_once()
+                    assert not transport.is_reading()
+                    given = [int((await receive())["text"]) for _ in range(100)]
+                    assert given == list(range(start, start + 100))
+                    assert transport.is_reading()
+                    await asyncio.sleep(0)  # what was read is told in a turn of its own
+                    transport.reset_mock()
+
+        run(test(), loop)
+
+    def test_are_told_before_what_comes_when_reading_has_just_gone_on(self, loop: Loop) -> None:
+        """What was read before the pause is told in the next turn of the loop, and more may come before that."""
+
+        async def test() -> None:
+            async with held(ACCEPT, options=Options(max_queue=1)) as (_, session, receive, _):
+                session.data_received(b"".join(text(str(i)) for i in range(4)))
+                assert [(await receive())["text"] for _ in range(2)] == ["0", "1"]
+                assert session._connection.reads
+                session.data_received(text("4"))
+                assert [(await receive())["text"] for _ in range(3)] == ["2", "3", "4"]
+
+        run(test(), loop)
+
+    @pytest.mark.parametrize("end", [Session.eof_received, lambda session: session.connection_lost(None)])
+    @pytest.mark.parametrize("taken", [0, 2])
+    def test_are_all_told_when_the_connection_ends(
+        self, loop: Loop, taken: int, end: Callable[[Session], None]
+    ) -> None:
+        """Also if the app had just taken so many that reading was to go on, and the rest is over the bound again."""
+
+        async def test() -> None:
+            async with held(ACCEPT, options=Options(max_queue=1)) as (_, session, receive, _):
+                session.data_received(b"".join(text(str(i)) for i in range(10)))
+                session.data_received(b"".join(text(str(i)) for i in range(10, 20)))
+                given = [int((await receive())["text"]) for _ in range(taken)]
+                end(session)
+                given += [int((await receive())["text"]) for _ in range(taken, 20)]
+                assert given == list(range(20))
+                assert (await receive())["code"] == 1006
 
         run(test(), loop)
 
@@ -707,7 +821,65 @@ class TestRepliesToSeveralMessages:
 
         run(test(), loop)
 
-    def test_are_on_the_wire_before_a_close(self, loop: Loop) -> None:
+    def test_are_in_their_order_with_the_last_one(self, loop: Loop) -> None:
+        """Behind which nothing waits any more, so that it would not have to wait for others."""
+
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, send):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(text("a") + text("b"))
+                for _ in range(2):
+                    await send({"type": "websocket.send", "text": (await receive())["text"]})
+                transport.write.assert_not_called()
+                await send({"type": "websocket.send", "text": "c"})
+                assert [(await peer.frame())[1] for _ in range(3)] == [b"a", b"b", b"c"]
+                transport.write.assert_called_once()
+
+        run(test(), loop)
+
+    def test_to_one_message_are_written_at_once(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, send):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(text("a"))
+                await send({"type": "websocket.send", "text": (await receive())["text"]})
+                transport.write.assert_called_once_with(b"\x81\x01a")
+                await send({"type": "websocket.send", "text": "unasked"})
+                assert transport.write.call_count == 2
+
+        run(test(), loop)
+
+    @pytest.mark.parametrize(
+        ("opcode", "happens"),
+        [
+            (8, lambda session: session.shutdown()),
+            (8, lambda session: session.time_out("keepalive")),
+            (8, lambda session: session.data_received(close_frame(3001))),
+            (8, lambda session: session.data_received(frame(3))),
+            (9, lambda session: session._keepalive._ping()),
+            (10, lambda session: session.data_received(frame(9, b"?"))),
+            (None, lambda session: session.eof_received()),
+        ],
+        ids=["shutdown", "silence", "close", "violation", "ping", "pong", "eof"],
+    )
+    def test_are_on_the_wire_before_what_happens_in_the_same_turn(
+        self, loop: Loop, opcode: int | None, happens: Callable[[Session], None]
+    ) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, send):
+                session.data_received(text("a") + text("b"))
+                await send({"type": "websocket.send", "text": (await receive())["text"]})
+                happens(session)
+                assert await peer.frame() == (1, b"a")
+                if opcode is None:
+                    assert await peer.rest() == b""
+                else:
+                    assert (await peer.frame())[0] == opcode
+                peer.reset()
+
+        run(test(), loop)
+
+    def test_are_on_the_wire_before_the_apps_close(self, loop: Loop) -> None:
         async def test() -> None:
             async with held(ACCEPT) as (peer, session, receive, send):
                 session.data_received(text("a") + text("b"))
@@ -718,27 +890,87 @@ class TestRepliesToSeveralMessages:
 
         run(test(), loop)
 
-    def test_are_written_early_if_they_are_large(self, loop: Loop) -> None:
+    def test_are_on_the_wire_when_the_app_returns_at_once(self, loop: Loop) -> None:
         async def test() -> None:
-            async with held(ACCEPT) as (_, session, receive, send):
-                session._transport = transport = Mock(wraps=session._transport)
-                session.data_received(text("a") + text("b"))
+            async def app(scope: Message, receive: Receive, send: Send) -> None:
                 await receive()
-                await send(binary(bytes(CORK)))
-                transport.write.assert_called_once()
+                await send(ACCEPT)
+                await send({"type": "websocket.send", "text": (await receive())["text"]})
+
+            async with serving(app) as site, site.upgraded(REQUEST + text("a") + text("b")) as peer:
+                assert await peer.frame() == (1, b"a")
+                assert await peer.closed_with() == (1000, "")
+                peer.reset()
 
         run(test(), loop)
 
-    def test_are_forgotten_when_the_connection_is_lost(self, loop: Loop) -> None:
+    def test_are_written_early_if_they_are_large(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, send):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(text("a") + text("b"))
+                await receive()
+                part = bytes(996)  # with its head it is 1000 bytes
+                for _ in range(100):
+                    await send(binary(part))
+                transport.write.assert_called_once()
+                assert CORK < len(transport.write.call_args.args[0]) <= CORK + 1000
+                assert [await peer.frame() for _ in range(100)] == [(2, part)] * 100
+                assert transport.write.call_count == 2
+
+        run(test(), loop)
+
+    def test_do_not_hide_from_send_that_the_transport_takes_no_more(self, loop: Loop) -> None:
+        """C30."""
+
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, send):
+                session.data_received(text("a") + text("b"))
+                await receive()
+                sending = asyncio.ensure_future(send(binary(HUGE)))
+                await asyncio.sleep(0)
+                assert session._transport.get_write_buffer_size() > 0
+                await asyncio.sleep(0)
+                assert not sending.done()
+                assert await peer.frame() == (2, HUGE)
+                await sending
+
+        run(test(), loop)
+
+    def test_do_no_harm_when_the_connection_is_lost(self, loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+        """They are not written to a transport that is gone, not even at once."""
+
         async def test() -> None:
             async with held(ACCEPT) as (_, session, receive, send):
                 session.data_received(text("a") + text("b"))
                 await send({"type": "websocket.send", "text": (await receive())["text"]})
                 session._transport.abort()
-                session.connection_lost(None)
                 session._transport = transport = Mock(wraps=session._transport)
+                session.connection_lost(None)
                 await asyncio.sleep(0)
                 transport.write.assert_not_called()
+                assert (await receive())["text"] == "b"
+                assert await receive() == disconnect(1006)
+                with pytest.raises(Disconnected):
+                    await send({"type": "websocket.send", "text": "late"})
+                transport.write.assert_not_called()
+
+        run(test(), loop)
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+    def test_drop_a_transport_that_raises_when_they_are_written(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, send):
+                session._transport = transport = Mock(wraps=session._transport)
+                transport.write.side_effect = OSError
+                session.data_received(text("a") + text("b"))
+                await send({"type": "websocket.send", "text": (await receive())["text"]})
+                transport.abort.assert_not_called()
+                await asyncio.sleep(0)
+                transport.abort.assert_called_once()
+                assert await peer.rest() == b""
+                assert (await receive())["text"] == "b"
+                assert await receive() == disconnect(1006)
 
         run(test(), loop)
 
@@ -1251,6 +1483,7 @@ class TestOurPings:
         async def test() -> None:
             options = Options(ping_interval=0.05, ping_timeout=0.4)
             async with held(ACCEPT, options=options) as (peer, session, receive, send):
+                transport: Any = session._transport
                 peer.send(*(text(str(i)) for i in range(100)))
                 await until(lambda: not session._connection.reads)
                 start = time.monotonic()
@@ -1258,6 +1491,7 @@ class TestOurPings:
                     opcode, payload = await peer.frame()
                     assert opcode == 9
                     peer.send(frame(10, payload))
+                assert not transport.is_reading()
                 assert [int((await receive())["text"]) for _ in range(100)] == list(range(100))
                 opcode, payload = await peer.frame()
                 assert opcode == 9

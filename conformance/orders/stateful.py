@@ -174,6 +174,15 @@ class Fuzz(RuleBasedStateMachine):
         kind = "text" if isinstance(data, str) else "bytes"
         self._do(lambda: self.x.send({"type": "websocket.send", kind: data}), then)
 
+    @precondition(_serves)
+    @rule(count=st.integers(1, 2), then=THEN)
+    def app_answers(self, count: int, then: str) -> None:
+        """The app asks and sends so many times, and nothing happens in between."""
+        for number in range(count):
+            self._do(self.x.ask, "nothing")
+            self._do(lambda: self.x.send({"type": "websocket.send", "text": f"{number}"}), "nothing")  # noqa: B023
+        self._do(lambda: None, then)
+
     @precondition(lambda self: self.x.serves and self.malformed)
     @rule(number=st.integers(0, len(MALFORMED) - 1), then=THEN)
     def app_sends_malformed(self, number: int, then: str) -> None:

@@ -14,12 +14,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import HealthCheck, settings
 
 from wslifecycle.runtime.acceptor import Acceptor
-from wslifecycle.runtime.options import Options
+from wslifecycle.runtime.options import CodecName, Options
 from wslifecycle.runtime.session import App, Message, Receive, Send, Service
 from wslifecycle.statemachine.machine import lifecycle
 
@@ -27,7 +27,10 @@ _ = lifecycle()  # made now, and not while memory is measured
 SECONDS = float(os.environ.get("WSLIFECYCLE_BYTES_SECONDS") or 0)
 MAX_SIZE = 1000
 """Bytes of a message."""
-OPTIONS = Options(ping_interval=None, request_timeout=None, max_size=MAX_SIZE)
+OPTIONS: dict[CodecName, Options] = {
+    name: Options(ping_interval=None, request_timeout=None, max_size=MAX_SIZE, codec=name)
+    for name in get_args(CodecName)
+}
 TURNS = 20_000
 """Turns of the loop in which everything has to come to rest."""
 
@@ -155,7 +158,14 @@ async def sink(scope: Message, receive: Receive, send: Send) -> None:
         pass
 
 
-def play(chunks: Iterable[bytes], *, patient: bool = True, app: App = parrot, keep: bool = True) -> Outcome:
+def play(
+    chunks: Iterable[bytes],
+    *,
+    patient: bool = True,
+    app: App = parrot,
+    keep: bool = True,
+    codec: CodecName = "auto",
+) -> Outcome:
     """Runs a connection whose peer sends these chunks and ends.
 
     `patient`: everything comes to rest between two chunks; else they come in consecutive turns. Without `keep` nothing
@@ -174,7 +184,7 @@ def play(chunks: Iterable[bytes], *, patient: bool = True, app: App = parrot, ke
         await app(scope, noting, send)
 
     with asyncio.Runner() as runner, Ear(outcome.wrong):
-        runner.run(_drive(noted, chunks, patient, outcome))
+        runner.run(_drive(Service(noted, OPTIONS[codec]), chunks, patient, outcome))
     return outcome
 
 
@@ -185,10 +195,10 @@ def endless(first: bytes, more: bytes) -> Iterator[bytes]:
         yield more * (65536 // len(more))
 
 
-async def _drive(app: App, chunks: Iterable[bytes], patient: bool, outcome: Outcome) -> None:
+async def _drive(service: Service, chunks: Iterable[bytes], patient: bool, outcome: Outcome) -> None:
     loop, wrong = asyncio.get_running_loop(), outcome.wrong
     loop.set_exception_handler(lambda _, context: wrong.append(f"the loop complains: {context}"))
-    service, connections = Service(app, OPTIONS), set[Any]()
+    connections = set[Any]()
     acceptor = Acceptor(service, connections)
     pipe = Pipe(acceptor)
     pipe.call(acceptor.connection_made, pipe)
@@ -222,7 +232,7 @@ async def _rest(wrong: list[str]) -> None:
     wrong.append("it does not come to rest")
 
 
-Test = Callable[[Any], None]
+Test = Callable[..., None]
 
 
 def fuzzed(examples: int) -> Callable[[Test], Test]:
@@ -234,10 +244,10 @@ def fuzzed(examples: int) -> Callable[[Test], Test]:
             return settings(how, derandomize=True)(test)
         once = settings(how, max_examples=500)(test)
 
-        def for_seconds(self: Any) -> None:
+        def for_seconds(*itself: Any) -> None:
             begun = time.monotonic()
             while time.monotonic() - begun < SECONDS:
-                once(self)
+                once(*itself)
 
         return for_seconds
 

@@ -1,18 +1,19 @@
 """Whatever bytes come after the accept, ours stays a server that keeps RFC 6455, and tells its app what has happened.
 
-Frames are made by a grammar that knows every rule and breaks it, spoilt byte by byte, cut anywhere. What our codec
-hears in them has to be what wsproto and the websockets library hear, each by itself: the differences that are meant are
-named one by one. What a connection then does is held against what the codec hears.
+Frames are made by a grammar that knows every rule and breaks it, spoilt byte by byte, cut anywhere. What our codecs
+hear in them has to be the same at each moment, and what wsproto and the websockets library hear, each by itself: the
+differences that are meant are named one by one. What a connection then does is held against what the codec hears.
 """
 
 from __future__ import annotations
 
 import codecs
+import itertools
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -45,12 +46,15 @@ from tests.test_codec import (
     compressed,
     conversations,
     hear,
+    moments,
+    one_of_each,
     opened,
     pieces,
     using_less_than,
 )
 from wslifecycle.conformance.peer import frame
-from wslifecycle.runtime.codec import Close, Event, Ping, Pong, Violation
+from wslifecycle.runtime.codec import Close, Codec, Event, Ping, Pong, Violation
+from wslifecycle.runtime.options import CodecName
 
 COMPRESSING = asking(b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
 FINAL = zlib.compressobj(wbits=-12)
@@ -114,6 +118,9 @@ LONG = st.builds(
     fin=st.booleans(),
     rsv=st.sampled_from((0, 0, RSV1)),
 )
+
+
+NAMES: st.SearchStrategy[CodecName] = st.sampled_from(get_args(CodecName))
 
 
 @st.composite
@@ -254,9 +261,9 @@ def judge(outcome: Outcome, heard: Sequence[Event], extensions: Sequence[PerMess
 
 class TestAnyBytesAfterTheAccept:
     @fuzzed(300)
-    @given(STREAMS, CUTS, st.booleans(), st.booleans())
+    @given(STREAMS, CUTS, st.booleans(), st.booleans(), NAMES)
     def test_bring_what_the_codec_hears_in_them_however_they_are_cut(
-        self, stream: bytes, cuts: list[int], deflate: bool, patient: bool
+        self, stream: bytes, cuts: list[int], deflate: bool, patient: bool, codec: CodecName
     ) -> None:
         request = COMPRESSING if deflate else REQUEST
         heard = hear(opened(MAX_SIZE, deflate=deflate), stream)
@@ -266,15 +273,16 @@ class TestAnyBytesAfterTheAccept:
             [request, *pieces(stream, cuts)],
             pieces(request + stream, cuts),
         ):
-            judge(play(chunks, patient=patient), heard, [agreed()[1]] if deflate else [])
+            judge(play(chunks, patient=patient, codec=codec), heard, [agreed()[1]] if deflate else [])
 
     @fuzzed(10)
-    @given(STREAMS, LONG, st.booleans())
-    def test_that_never_end_are_not_kept(self, stream: bytes, more: bytes, deflate: bool) -> None:
+    @given(STREAMS, LONG, st.booleans(), NAMES)
+    def test_that_never_end_are_not_kept(self, stream: bytes, more: bytes, deflate: bool, codec: CodecName) -> None:
         first = (COMPRESSING if deflate else REQUEST) + stream
-        play([first, more], app=sink)  # what is kept for ever, such as the source lines of a debug mode, is there now
+        # what is kept for ever, such as the source lines of a debug mode, is there from now on
+        play([first, more], app=sink, codec=codec)
         with using_less_than(2 * MEGABYTE, at_most=True):
-            play(endless(first, more), app=sink, keep=False)
+            play(endless(first, more), app=sink, keep=False, codec=codec)
 
 
 # ------------------------------------------------------------------------------------------------ two other readers
@@ -288,10 +296,10 @@ class Heard:
     end: tuple[str, int | None, str] | None = None
 
 
-def ours(stream: bytes, max_size: int | None, deflate: bool, legal: Callable[[int], bool]) -> Heard:
-    """What our codec hears. Which codes are legal in a Close is the machine's (C20)."""
+def ours(codec: Codec, stream: bytes, legal: Callable[[int], bool]) -> Heard:
+    """What a codec of ours hears. Which codes are legal in a Close is the machine's (C20)."""
     heard = Heard()
-    for event in hear(opened(max_size, deflate=deflate), stream):
+    for event in hear(codec, stream):
         match event:
             case str() | bytes() as data:
                 heard.events.append(("text" if isinstance(data, str) else "binary", data))
@@ -469,15 +477,78 @@ class TestAnyBytesMeanToUs:
     def test_what_they_mean_to_wsproto(self, stream: bytes, deflate: bool) -> None:
         stream = agreeable(stream, deflate, "wsproto")
         theirs = by_wsproto(stream, deflate)
-        heard = ours(stream, None, deflate, lambda code: legal(code) and code != 1014)
-        assert (heard.events, heard.end) == (theirs.events, theirs.end)
+        for codec in one_of_each(None, deflate=deflate):
+            assert ours(codec, stream, lambda code: legal(code) and code != 1014) == theirs
 
     @fuzzed(1200)
     @given(STREAMS, st.booleans())
     def test_what_they_mean_to_the_websockets_library(self, stream: bytes, deflate: bool) -> None:
         stream = agreeable(stream, deflate, "websockets")
-        theirs, heard = by_websockets(stream, deflate), ours(stream, MAX_SIZE, deflate, legal)
-        if (theirs.end is None) is not (heard.end is None):  # one of the two may judge a frame before it is whole
+        theirs = by_websockets(stream, deflate)
+        heard = [ours(codec, stream, legal) for codec in one_of_each(MAX_SIZE, deflate=deflate)]
+        if any((theirs.end is None) is not (one.end is None) for one in heard):
+            # one of them may judge a frame before it is whole
             stream = agreeable(stream + bytes(MAX_SIZE), deflate, "websockets")
-            theirs, heard = by_websockets(stream, deflate), ours(stream, MAX_SIZE, deflate, legal)
-        assert (heard.events, heard.end) == (theirs.events, theirs.end)
+            theirs = by_websockets(stream, deflate)
+            heard = [ours(codec, stream, legal) for codec in one_of_each(MAX_SIZE, deflate=deflate)]
+        assert heard == [theirs] * len(heard)
+
+
+# ------------------------------------------------------------------------------------------------ one codec and another
+
+
+@st.composite
+def arrivals(draw: st.DrawFn, some: st.SearchStrategy[bytes]) -> list[bytes]:
+    """Frames as they are read: several at once, each by itself, or cut anywhere."""
+    reads = [b""]
+    for one in draw(st.lists(some, min_size=1, max_size=10)):
+        cut = draw(st.sampled_from((0, 0, len(one), len(one), len(one))) | st.integers(0, len(one)))
+        reads[-1] += one[:cut]
+        if cut < len(one):
+            reads.append(one[cut:])
+    return reads
+
+
+SMALL = (
+    st.builds(frame, st.sampled_from((TEXT, BINARY)), st.text(max_size=5).map(str.encode), mask=MASKS)
+    | st.builds(frame, st.sampled_from((TEXT, BINARY)), st.sampled_from((b"", b"a")), fin=st.booleans())
+    | st.builds(frame, st.just(CONTINUATION), st.sampled_from((b"", b"a")), fin=st.booleans())
+    | CONTROLS
+)
+CUT = st.builds(pieces, STREAMS, CUTS)
+READS = arrivals(SMALL) | arrivals(SMALL | CLOSES) | arrivals(messages() | ANY) | CUT
+LIMITS = st.sampled_from((None, 0, 1, 5, 125, 126, MAX_SIZE, 65535, 65536))
+
+
+def behind(
+    codec: Codec, reads: Sequence[bytes], counts: Sequence[int], left: Sequence[int | None]
+) -> list[list[Event]]:
+    """What is heard with each read, and at the end, by one that leaves so many events for later; None: takes all.
+
+    As a session that waits for its app: it feeds later bytes before it has taken what earlier ones mean, and with 0
+    left it does not know yet that there are none. `counts` says how many events each read brings.
+    """
+    heard, events, there = [], iter(list[Event]()), 0
+    for data, count, leave in zip(reads, counts, left, strict=True):
+        events, there = itertools.chain(events, codec.feed(data)), there + count
+        heard.append(list(events if leave is None else itertools.islice(events, max(0, there - leave))))
+        there = min(there, leave or 0)
+    return [*heard, list(events)]
+
+
+class TestAnyBytesMeanToEachCodec:
+    @fuzzed(400)
+    @given(READS, LIMITS, st.booleans())
+    def test_the_same_at_each_moment(self, reads: list[bytes], limit: int | None, deflate: bool) -> None:
+        wsproto, *others = [moments(codec, reads) for codec in one_of_each(limit, deflate=deflate)]
+        assert others == [wsproto] * len(others)
+
+    @fuzzed(400)
+    @given(st.data(), READS, LIMITS, st.booleans())
+    def test_the_same_to_one_that_is_behind(
+        self, data: st.DataObject, reads: list[bytes], limit: int | None, deflate: bool
+    ) -> None:
+        left = data.draw(st.lists(st.none() | st.integers(0, 3), min_size=len(reads), max_size=len(reads)))
+        counts = [len(events) for events in moments(one_of_each(limit, deflate=deflate)[0], reads)]
+        wsproto, *others = [behind(codec, reads, counts, left) for codec in one_of_each(limit, deflate=deflate)]
+        assert others == [wsproto] * len(others)

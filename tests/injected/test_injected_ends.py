@@ -13,6 +13,7 @@ import contextlib
 import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import pytest
 
@@ -272,8 +273,11 @@ class TestMessagesThatWait:
 
         async def test() -> None:
             async with held(ACCEPT, options=Options(max_queue=1)) as (peer, session, receive, send):
-                peer.send(DATA)
+                transport: Any = session._transport
+                peer.send(DATA[:-1])
                 await until(lambda: not session._connection.reads)
+                peer.send(DATA[-1:])
+                await until(lambda: not transport.is_reading())
                 peer.reset()
                 with contextlib.suppress(Disconnected):
                     while True:

@@ -54,6 +54,8 @@ METHODS = frozenset(
 SECRET = "the cause of it all"
 SOON = 0.02
 """Seconds after which time is up, where a conversation is about that."""
+TURNS = 50
+"""Turns of the loop in which a peer has an answer and sends more."""
 PATIENCE = 1.0
 """Seconds after which something hangs."""
 HASTY = Options(ping_interval=None, close_timeout=0.3)
@@ -145,6 +147,16 @@ async def echoes(scope: Message, receive: Receive, send: Send) -> None:
         await send({**message, "type": "websocket.send"})
 
 
+async def dawdles(scope: Message, receive: Receive, send: Send) -> None:
+    """Echoes, and takes so many turns of the loop for each message that more comes meanwhile."""
+    await receive()
+    await send(ACCEPT)
+    while (message := await receive())["type"] == "websocket.receive":
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        await send({**message, "type": "websocket.send"})
+
+
 async def closes(scope: Message, receive: Receive, send: Send) -> None:
     await send(ACCEPT)
     await send(CLOSE)
@@ -176,6 +188,17 @@ async def talks(peer: Peer, site: Site) -> None:
     await peer.upgrade()
     peer.send(*(text(str(number)) for number in range(4)), frame(9, b"?"))
     for _ in range(5):
+        await peer.frame()
+    peer.send(close_frame(3001))
+
+
+async def talks_on(peer: Peer, site: Site) -> None:
+    """What comes in the second piece comes while the first is unread."""
+    await peer.upgrade()
+    peer.send(frame(9, b"?"), *(text(str(number)) for number in range(2)))
+    await peer.frame()
+    peer.send(*(text(str(number)) for number in range(2, 4)))
+    for _ in range(4):
         await peer.frame()
     peer.send(close_frame(3001))
 
@@ -240,6 +263,9 @@ CONVERSATIONS = {
         talks,
         frozenset(("get_extra_info", "write", "resume_reading", "is_closing", "close")),
         replace(HASTY, max_queue=1),
+    ),
+    "slow-app": Conversation(
+        dawdles, talks_on, frozenset(("pause_reading", "resume_reading")), replace(HASTY, max_queue=1)
     ),
     "violation": Conversation(echoes, violates, frozenset(("can_write_eof", "is_closing", "write_eof", "close"))),
     "fin": Conversation(echoes, ends, frozenset(("close",))),
