@@ -207,8 +207,17 @@ async def serving(handler: Callable[[ServerConnection], Any]) -> AsyncIterator[i
 @asynccontextmanager
 async def mute() -> AsyncIterator[int]:
     """A server that never answers a handshake."""
-    async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0) as server:
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1 << 16):
+            pass
+        writer.close()
+        gone.set()
+
+    gone = asyncio.Event()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield port_of(server)
+        await asyncio.wait_for(gone.wait(), 10)
 
 
 @asynccontextmanager

@@ -31,7 +31,6 @@ SOON = (
     "waited_in_vain",
     "never_goes_on",
     "silent_when_closing",
-    "own_close_waits",
     "held_forgotten",
     "fails_by_closing",
     "last_bytes_lost",
