@@ -19,7 +19,8 @@ from websockets.server import ServerProtocol
 from tests.bytes.pipe import Outcome, endless, fuzzed, play, sink
 from tests.raw import KEY, REQUEST, asking
 from tests.test_codec import FRAMES, MEGABYTE, pieces, using_less_than
-from wslifecycle.runtime.handshake import HEAD_LIMIT
+from wslifecycle.runtime import handshake
+from wslifecycle.runtime.handshake import HEAD_LIMIT, Handshake, Refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # where a huge request fails
 
@@ -291,3 +292,49 @@ class TestAnyBytesForARequest:
         play([first, more], app=sink)  # what is kept for ever, such as the source lines of a debug mode, is there now
         with using_less_than(2 * MEGABYTE, at_most=True):
             play(endless(first, more), app=sink, keep=False)
+
+
+# ------------------------------------------------------------------------------------------------ plain heads
+
+
+def heard(*parts: bytes) -> handshake.Request | Refusal | None:
+    """What a handshake says to a stream; where its head comes in parts, that is what h11 says."""
+    hands = Handshake()
+    return next((told for part in filter(None, parts) if (told := hands.feed(part)) is not None), None)
+
+
+def said_alike(stream: bytes) -> None:
+    """Holds what a handshake says to a stream as a whole, whose head may be plain, against what h11 says."""
+    whole, ours = heard(stream), heard(stream[:1], stream[1:])
+    if not isinstance(whole, Refusal) or not isinstance(ours, Refusal):
+        assert whole == ours
+    elif len(stream) > HEAD_LIMIT:
+        assert {whole.status, ours.status} <= {400, 431}  # as in `agree`
+    else:
+        assert (whole.status, whole.answer) == (ours.status, ours.answer)
+
+
+class TestAPlainHead:
+    @fuzzed(1500)
+    @given(streams() | ANYTHING)
+    def test_means_what_h11_says(self, stream: bytes) -> None:
+        said_alike(stream)
+
+    @pytest.mark.parametrize("line", [*HARMLESS, *HARMFUL])
+    def test_means_what_h11_says_with_any_line_anywhere(self, line: bytes) -> None:
+        for place in range(len(LINES) + 1):
+            said_alike(b"\r\n".join([*LINES[:place], line, *LINES[place:], b"", b"behind"]))
+
+    @pytest.mark.parametrize("first", FIRST)
+    def test_means_what_h11_says_with_any_first_line(self, first: bytes) -> None:
+        said_alike(b"\r\n".join([first, *LINES[1:], b"", b""]))
+
+    @pytest.mark.parametrize("size", range(HEAD_LIMIT - 2, HEAD_LIMIT + 3))
+    def test_has_the_same_bound(self, size: int) -> None:
+        said_alike(asking(b"X: " + b"a" * (size - len(asking(b"X: ")))))
+
+    def test_is_that_of_handshakes(self) -> None:
+        assert handshake.plain(REQUEST.removesuffix(b"\r\n\r\n")) is not None
+        for line in HARMLESS:
+            is_plain = handshake.plain(asking(line).removesuffix(b"\r\n\r\n")) is not None
+            assert is_plain != line.startswith(b"Content-Length")
