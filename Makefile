@@ -12,7 +12,8 @@ CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long fuzz-bytes faults \
-	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench bench-model instructions clean
+	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench \
+	bench-model instructions clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from wslifecycle import Connection
+from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime.acceptor import Acceptor
 from wslifecycle.runtime.options import Options
 from wslifecycle.runtime.session import Service
@@ -38,7 +39,7 @@ AT_MOST = 1.5
 """What we aim at: percent of an echo."""
 
 PAYLOAD = b"sixteen bytes..."
-FRAME = bytes((0x82, 0x90, 0, 0, 0, 0)) + PAYLOAD
+FRAME = frame(2, PAYLOAD)
 HEAD = (
     b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

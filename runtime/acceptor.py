@@ -13,7 +13,6 @@ from wslifecycle.runtime.session import Service, Session, end_writing
 LINGER = 2.0
 """Seconds for which a refused peer is still read from, in vain: to close at once would reset it before it has read."""
 
-
 READ = 262144
 """Bytes that are read from a transport at once, at most."""
 

@@ -77,7 +77,7 @@ class FrameCodec:
         "_quick",  # the same if the next byte begins a frame and all before it, of every feed, are decoded; else none
         "_unmask",
         "_untaken",  # how many feeds are left whose events were not all taken; later bytes may be fed meanwhile
-        "_utf8",  # looks at the text in it
+        "_utf8",  # looks at a text that is held
         "_wsproto",
     )
 

@@ -93,11 +93,10 @@ class Handshake:
 
     def feed(self, data: bytes) -> Request | Refusal | None:
         """Takes bytes of the request; None as long as its head is not complete. Not to be called after an answer."""
-        head = None if self._come else plain(data)
-        if head is not None:
-            end = data.index(b"\r\n\r\n") + 4
-            self._come += data[:end]
-            return self._judge(head, data[end:])
+        lines, end, rest = data.partition(b"\r\n\r\n")
+        if end and not self._come and (head := plain(lines)) is not None:
+            self._come += lines + end
+            return self._judge(head, rest)
         self._come += data
         self._http = self._http or _new_h11()
         try:
@@ -188,15 +187,14 @@ def addable(name: bytes, value: bytes) -> bool:
     return True
 
 
-def plain(data: bytes) -> Head | None:
-    """The head of a request, if these bytes hold the whole of it and it is plain; all others are left to h11.
+def plain(head: bytes) -> Head | None:
+    """What a request's head, less the empty line at its end, says if it is plain; all others are left to h11.
 
     Plain is a GET whose fields are each in one line and of which none says that there is a body, to one host.
     """
-    end = data.find(b"\r\n\r\n")
-    if not 0 <= end <= HEAD_LIMIT - 4 or _IMPURE.search(data, 0, end):
+    if len(head) > HEAD_LIMIT - 4 or _IMPURE.search(head):
         return None
-    request, *lines = data[:end].split(b"\r\n")
+    request, *lines = head.split(b"\r\n")
     asked = _REQUEST.fullmatch(request)
     headers = []
     for line in lines:

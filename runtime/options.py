@@ -101,15 +101,15 @@ class Options:
         if self._settings is None:
             own = {"close_timeout": self.close_timeout, "handshake_timeout": self.handshake_timeout}
             bounds = self.lifecycle.flat.value("C31", "messages"), self.lifecycle.flat.value("C31", "bytes")
-            settings = Settings(
+            made = Settings(
                 spec_version=self.spec_version,
                 extensions=self.scope_extensions(),
                 timeouts={"keepalive": self.ping_interval, **{name: s for name, s in own.items() if s is not None}},
                 unread=(self.max_queue or bounds[0], bounds[1]),
                 machine=self.machine,
             )
-            object.__setattr__(self, "_settings", settings)
-            return settings
+            object.__setattr__(self, "_settings", made)
+            return made
         return self._settings
 
     def scope_extensions(self) -> dict[str, dict[str, object]]:

@@ -419,18 +419,17 @@ class Session(asyncio.Protocol):
 
     def _flush_pong(self) -> None:
         if self._pong is not None and not self._gone():
-            self._uncork()
             self._put(self._wire.encode(self._pong))
         self._pong = None
 
     def _put(self, frame: bytes | bytearray) -> None:
+        self._uncork()
         try:
             self._transport.write(frame)
         except Exception as error:
             self._drop(error)
 
     def _ping(self, payload: bytes) -> None:
-        self._uncork()
         self._put(self._wire.ping(payload))
 
     def _pause_reading(self) -> None:

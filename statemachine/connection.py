@@ -191,7 +191,7 @@ class Connection:
                 if self._observe is not None:
                     self._observe(answer)
                 return (fx.SendMessage(data),)
-        decided = self._decide(message, self._observe)
+        decided = self._decide(message, declared, event, self._observe)
         return () if decided is None else self._commit(*decided)
 
     def app_wants(self) -> Given:
@@ -208,15 +208,9 @@ class Connection:
         if answer.refusal is not None:
             raise self._refusal(answer, "receive()")
         kind = self._dialect.gives[answer.event]
+        message: dict[str, Any] = {"type": kind}
         if answer.plain == "take_message" and kind not in self._dialect.omits_null:
-            data, effects = self._take()
-            message: dict[str, Any] = (
-                {"type": kind, "bytes": data, "text": None}
-                if isinstance(data, bytes)
-                else {"type": kind, "bytes": None, "text": data}
-            )
-            return _given(Given, (message, effects))
-        message = {"type": kind}
+            return _given(Given, (message, self._take(message)))
         for key, value in answer.gives or ():
             if (kind, key) not in self._dialect.unknown:
                 message[key] = self._value(value, {})
@@ -284,8 +278,7 @@ class Connection:
             return self._happened("peer_message", data=data)
         if self._observe is not None:
             self._observe(answer)
-        self._place = self._place.unread
-        return _PAUSE if self._unread.put(data) else ()
+        return self._keep(data)
 
     def peer_pinged(self, payload: bytes) -> tuple[Effect, ...]:
         """The peer's Ping was decoded (W8). Its Pongs mean nothing here; they answer your keepalive."""
@@ -379,7 +372,7 @@ class Connection:
         if isinstance(message, Mapping):
             message = {key: () if isinstance(value, Iterator) else value for key, value in message.items()}
         try:
-            decided = self._decide(message, None)
+            decided = self._decide(message, *self._meaning(message), None)
         except (ApplicationViolation, Disconnected) as error:
             return str(error)
         if decided is None:
@@ -394,13 +387,16 @@ class Connection:
     # ---------------------------------------------------------------------------------------- the way of an event
 
     def _decide(
-        self, message: Mapping[str, Any], observe: Callable[[Answer], None] | None
+        self,
+        message: Mapping[str, Any],
+        declared: Message | None,
+        event: str,
+        observe: Callable[[Answer], None] | None,
     ) -> tuple[Answer, dict[str, Any]] | None:
-        """What sending a message means: the machine's answer and the message's values; None where it is ignored.
+        """What comes of sending a message: the machine's answer and the message's values; None where it is ignored.
 
         Known type, then state, then shape and values (C39). Raises what `app_sent` raises.
         """
-        declared, event = self._meaning(message)
         if declared is None:
             self._unknown(message)
             return None
@@ -456,12 +452,9 @@ class Connection:
             values = {key: self._value(value, given) for key, value in call.fields}
             match call.effect:
                 case "keep_message":
-                    self._place = self._place.unread
-                    done += _PAUSE if self._unread.put(values["data"]) else ()
+                    done += self._keep(values["data"])
                 case "take_message":
-                    data, effects = self._take()
-                    given |= {"bytes": data, "text": None} if isinstance(data, bytes) else {"bytes": None, "text": data}
-                    done += effects
+                    done += self._take(given)
                 case "start_timer" | "cancel_timer":
                     seconds = self._timeouts[values["timer"]]
                     if seconds is not None:
@@ -476,12 +469,18 @@ class Connection:
                     done.append(fx.TYPES[name](**values))
         return tuple(done)
 
-    def _take(self) -> tuple[str | bytes, tuple[Effect, ...]]:
-        """Takes the oldest unread message."""
+    def _keep(self, data: str | bytes) -> tuple[Effect, ...]:
+        """Puts a message behind the unread ones."""
+        self._place = self._place.unread
+        return _PAUSE if self._unread.put(data) else ()
+
+    def _take(self, message: dict[str, Any]) -> tuple[Effect, ...]:
+        """Takes the oldest unread message, and puts it into that of the app."""
         data, resume, more = self._unread.take()
         if not more:
             self._place = self._place.read
-        return data, _RESUME if resume else ()
+        message["bytes"], message["text"] = (data, None) if isinstance(data, bytes) else (None, data)
+        return _RESUME if resume else ()
 
     def _value(self, value: Value, given: Mapping[str, Any]) -> Any:
         """A value at run time."""

@@ -46,6 +46,10 @@ def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
     raise TypeError(HINT)
 
 
+def _nowhere(state: object, case: object) -> ValueError:
+    return ValueError(f"{state!r} with case {case!r} is no state of this lifecycle.")
+
+
 class _List(tuple[Any, ...]):
     """What was a list. A tuple, with the methods of a list only to say why they do not work."""
 
@@ -108,7 +112,7 @@ class LifecycleEvent(_Part, transitions.Event):
         try:
             return self._rows[model.case][model.state]
         except (KeyError, IndexError):
-            raise ValueError(f"{model.state!r} with case {model.case!r} is no state of this lifecycle.") from None
+            raise _nowhere(model.state, model.case) from None
 
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
         """Moves the model as stock transitions would. Raises `Refused` where the event is refused."""
@@ -194,7 +198,7 @@ class Lifecycle(_Part, transitions.Machine):
         try:
             return self._places[case][state]
         except (KeyError, IndexError):
-            raise ValueError(f"{state!r} with case {case!r} is no state of this lifecycle.") from None
+            raise _nowhere(state, case) from None
 
     def _due(self, case: int) -> dict[str, Answer]:
         """What receive() does in each state: gives something, raises, or waits (a `not_due` refusal)."""
@@ -315,8 +319,6 @@ def lifecycle(profile: str | Path = "reference") -> Lifecycle:
     and compiles the spec, which takes about a tenth of a second: a server makes it at start-up. Raises `LookupError`
     when there is no such profile, `OSError` when the file cannot be read, and `SpecError` when it is not sound.
     """
-    if profile == "reference":
-        return _made("reference")
     name = str(profile)
     return _made(str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name)
 

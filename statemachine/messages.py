@@ -80,9 +80,6 @@ def _headers(value: object) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(pairs)
 
 
-_SOUND: dict[str, type] = {"str": str, "bytes": bytes, "int": int, "bool": bool}
-"""The values of a type that need no look: those of exactly this class."""
-
 TYPES: dict[str, Callable[[object], Any]] = {
     "str": _text,
     "bytes": _bytes,
@@ -134,7 +131,7 @@ def _field_names(
 
 
 def _encodable(value: str | None, refuse: bool, options: Mapping[str, Any], context: Context) -> str | None:
-    if value is None or value.isascii() or _utf8(value):
+    if value is None or _utf8(value):
         return value
     if refuse:
         raise _Wrong("holds a lone surrogate, which UTF-8 cannot encode")
@@ -233,8 +230,6 @@ class Shape:
         self._checks = [
             (
                 key,
-                key.name,
-                _SOUND.get(key.type),
                 resolve(key.default),
                 resolve(key.null_is_default) or (not key.required and key.default is None),
                 key.name in older,
@@ -242,7 +237,6 @@ class Shape:
             )
             for key in message.keys.values()
         ]
-
         keys = [(key.name, key.type, key.required, key.default, key.value) for key in message.keys.values()]
         self._is_data = not older and len(message.exactly_one) == 2 and sorted(keys) == _DATA
 
@@ -275,43 +269,37 @@ class Shape:
         are let pass (R45).
         """
         values: dict[str, Any] = {}
-        for key, name, sound, default, null_is_default, older, check, refuse, options, rule in self._checks:
+        kind = self._message.type
+        for key, default, null_is_default, older, check, refuse, options, rule in self._checks:
+            name = key.name
             raw = message.get(name, _MISSING)
             if older and raw is not _MISSING:
                 if key.before == "refused" and raw:  # empty headers, as frameworks always send them, ask for nothing
                     raise ShapeError(
-                        f"{self._message.type} has `{name}`, which came with spec version {key.since}.",
-                        key.rule,
-                        key.line,
+                        f"{kind} has `{name}`, which came with spec version {key.since}.", key.rule, key.line
                     )
                 raw = _MISSING
             if raw is _MISSING or (raw is None and null_is_default):
                 if key.required:
-                    raise ShapeError(f"{self._message.type} lacks the key `{name}`.", key.rule, key.line)
+                    raise ShapeError(f"{kind} lacks the key `{name}`.", key.rule, key.line)
                 value = default
-            elif type(raw) is sound:
-                value = raw
             else:
                 try:
                     value = TYPES[key.type](raw)
                 except _Wrong as wrong:
                     raise ShapeError(
-                        f"`{name}` of {self._message.type} {wrong}, not {reprlib.repr(raw)}.", key.rule, key.line
+                        f"`{name}` of {kind} {wrong}, not {reprlib.repr(raw)}.", key.rule, key.line
                     ) from None
             if check is not None and name in used:
                 try:
                     value = check(value, refuse, options, context)
                 except _Wrong as wrong:
-                    raise ShapeError(f"`{name}` of {self._message.type} {wrong}.", rule, key.line) from None
+                    raise ShapeError(f"`{name}` of {kind} {wrong}.", rule, key.line) from None
             values[name] = value
-        if one := self._message.exactly_one:
-            given = 0
-            for name in one:
-                given += values[name] is not None
-            if given != 1:
-                names = " and ".join(f"`{name}`" for name in one)
-                text = f"{self._message.type} has to have exactly one of {names} that is not None."
-                raise ShapeError(text, self._message.rule, self._message.line)
+        one = self._message.exactly_one
+        if one and sum(values[name] is not None for name in one) != 1:
+            text = f"{kind} has to have exactly one of {' and '.join(f'`{name}`' for name in one)} that is not None."
+            raise ShapeError(text, self._message.rule, self._message.line)
         return values
 
 

@@ -12,9 +12,10 @@ from collections import deque
 class Unread:
     """First in, first out. Over the bound of messages or of bytes reading has to pause; at half of it it may resume."""
 
-    __slots__ = ("_first", "_max_bytes", "_max_messages", "_more", "_size", "paused")
+    __slots__ = ("_count", "_first", "_max_bytes", "_max_messages", "_more", "_size", "paused")
 
     def __init__(self, max_messages: int | None, max_bytes: int | None) -> None:
+        self._count = 0
         self._first: str | bytes | None = None  # the oldest has a place of its own: most never have company
         self._more: deque[str | bytes] | None = None  # those behind it; an empty deque would take 0.7 KiB
         self._max_messages = math.inf if max_messages is None else max_messages
@@ -23,15 +24,14 @@ class Unread:
         self.paused = False
 
     def __len__(self) -> int:
-        return (self._first is not None) + len(self._more or ())
+        return self._count
 
     def put(self, data: str | bytes) -> bool:
         """Adds a message. True when this asks for a pause."""
+        self._count += 1
         self._size += len(data)  # a character of text counts as a byte, which is near enough for a bound
         if self._first is None:
             self._first = data
-            if self._size <= self._max_bytes and self._max_messages >= 1:
-                return False
         elif self._more is None:
             self._more = deque((data,))
         else:
@@ -53,11 +53,12 @@ class Unread:
             self._first = self._more.popleft()
         else:
             self._first = self._more = None
+        self._count -= 1
         self._size -= len(data)
-        if not self.paused or self._over(2):
-            return data, False, self._first is not None
-        self.paused = False
-        return data, True, self._first is not None
+        resume = self.paused and not self._over(2)
+        if resume:
+            self.paused = False
+        return data, resume, self._count > 0
 
     def unbind(self) -> None:
         """Lifts the bounds: from now on nothing asks for a pause, because reading goes on whatever is unread."""
@@ -65,4 +66,4 @@ class Unread:
         self.paused = False
 
     def _over(self, divisor: int) -> bool:
-        return len(self) * divisor > self._max_messages or self._size * divisor > self._max_bytes
+        return self._count * divisor > self._max_messages or self._size * divisor > self._max_bytes

@@ -107,20 +107,7 @@ def _restored() -> Iterator[None]:
 
 # ------------------------------------------------------------------------------------------------ what goes wrong
 
-FAULTS: tuple[Fault, ...] = (
-    # -------------------------------------------------------------------------------------------- receive()
-    Fault(
-        "asks_outside_its_turn",
-        "A receive() whose turn comes waits for news first, so it sleeps on what has come already.",
-        "session",
-        "            if self._receivers:\n                self._ask_again()\n",
-        "",
-    ),
-    Fault(
-        "keeps_its_turn",
-        "A receive() that is cancelled keeps its turn, so every later one waits for ever.",
-        "session",
-        """\
+_TURN = """\
         try:
             while given.message is None:
                 await turn
@@ -137,7 +124,23 @@ FAULTS: tuple[Fault, ...] = (
             self._receivers.remove(turn)
             if self._receivers:
                 self._ask_again()
-""",
+"""
+"""How a receive() waits for its turn, and gives it up."""
+
+FAULTS: tuple[Fault, ...] = (
+    # -------------------------------------------------------------------------------------------- receive()
+    Fault(
+        "asks_outside_its_turn",
+        "A receive() whose turn comes waits for news first, so it sleeps on what has come already.",
+        "session",
+        "            if self._receivers:\n                self._ask_again()\n",
+        "",
+    ),
+    Fault(
+        "keeps_its_turn",
+        "A receive() that is cancelled keeps its turn, so every later one waits for ever.",
+        "session",
+        _TURN,
         """\
         while given.message is None:
             await turn
@@ -221,24 +224,7 @@ FAULTS: tuple[Fault, ...] = (
         "shielded_receive",
         "What a cancelled receive() has begun goes on unseen, takes the next message and drops it.",
         "session",
-        """\
-        try:
-            while given.message is None:
-                await turn
-                given = self._connection.app_wants()
-                if given.message is None:
-                    turn = self._receivers[0] = self._loop.create_future()
-            for effect in given.effects:
-                if isinstance(effect, fx.Pace) and not queued:
-                    await self._pace(effect.seconds)
-            if given.effects:
-                self.carry_out(given.effects)
-            return given.message
-        finally:
-            self._receivers.remove(turn)
-            if self._receivers:
-                self._ask_again()
-""",
+        _TURN,
         """\
 
         async def due(given: Given, turn: asyncio.Future[None]) -> Given:

@@ -7,6 +7,8 @@ from typing import Any
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from wslifecycle.conformance.peer import frame
+
 MASK = b"\x12\x34\x56\x78"
 
 
@@ -14,22 +16,11 @@ class Fault(Exception):
     """What a server does wrong."""
 
 
-def framed(size: int) -> bytes:
-    """A binary message of a client with so many bytes, in one frame."""
-    if size < 126:
-        head = bytes((0x82, 0x80 | size))
-    elif size < 65536:
-        head = bytes((0x82, 0x80 | 126)) + size.to_bytes(2)
-    else:
-        head = bytes((0x82, 0x80 | 127)) + size.to_bytes(8)
-    return head + MASK + (MASK * (size // 4 + 1))[:size]
-
-
 class Burst:
     """Echoes on some connections: what is due, what has come, and when it is over."""
 
     def __init__(self, size: int, outstanding: int) -> None:
-        self.frame = framed(size)
+        self.frame = frame(2, bytes(size), mask=MASK)
         self.outstanding = outstanding
         self.size = size
         self.due = 0

@@ -10,16 +10,13 @@ from typing import Any, Literal, TypeAlias
 from benchmarks.speed import floors
 from benchmarks.speed.columns import Column
 from wslifecycle.conformance.kit import servers
+from wslifecycle.conformance.kit.loops import LOOPS
 
 Group: TypeAlias = Literal["ours", "peer", "floor"]
-LOOPS = ("asyncio", "uvloop")
 REFERENCE = "uvicorn wsproto (asyncio)"
 """What all others are held against."""
 
 OURS = ("wslifecycle:start_server", "wslifecycle:httptools")
-WAYS: Mapping[str, Mapping[str, str]] = {"": {}}
-"""How ours is set: what is put behind its name, and the environment that does it."""
-
 STACKS = ("uvicorn:wsproto", "uvicorn:websockets", "uvicorn:websockets-sansio")
 PEERS = (*STACKS, "hypercorn", "daphne", "granian", "gunicorn")
 CHARTED = ("wslifecycle", "uvicorn", "hypercorn")
@@ -28,14 +25,13 @@ CHARTED = ("wslifecycle", "uvicorn", "hypercorn")
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server on a loop, with options of the kit and an environment of its own."""
+    """A server on a loop, with options of the kit."""
 
     name: str
     loop: str
     group: Group
     server: servers.Server
     options: Mapping[str, Any] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -65,23 +61,22 @@ def everyone(programs: Path) -> tuple[list[Contender], list[str]]:
     lacking = []
     for name in OURS:
         (server,) = servers.find(name)
-        for more, env in WAYS.items():
-            found += _on_each_loop(replace(server, name=server.name + more), "ours", env)
+        found += _on_each_loop(server, "ours")
     for name in PEERS:
         try:
             (server,) = servers.find(name, programs)
         except LookupError as error:
             lacking.append(f"{name} is left out. {error.args[0]}")
         else:
-            found += _on_each_loop(server, "peer", {})
+            found += _on_each_loop(server, "peer")
     return [*found, *_floors()], lacking
 
 
-def _on_each_loop(server: servers.Server, group: Group, env: Mapping[str, str]) -> Iterator[Contender]:
+def _on_each_loop(server: servers.Server, group: Group) -> Iterator[Contender]:
     quiet = {"quiet": ()} if "quiet" in server.options else {}
     for loop in LOOPS if "loop" in server.options else LOOPS[:1]:
         chosen = {"loop": loop} if "loop" in server.options else {}
-        yield Contender(server.name, loop, group, _with(server, loop), {**quiet, **chosen}, env)
+        yield Contender(server.name, loop, group, _with(server, loop), {**quiet, **chosen})
 
 
 def _with(server: servers.Server, loop: str) -> servers.Server:

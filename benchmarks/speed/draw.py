@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.speed.columns import Column
-from benchmarks.speed.contenders import LOOPS
 from benchmarks.speed.figures import Figures
+from wslifecycle.conformance.kit.loops import LOOPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

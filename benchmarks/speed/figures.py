@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks.speed.columns import Column
-from benchmarks.speed.contenders import LOOPS, REFERENCE
+from benchmarks.speed.columns import MANY, Column
+from benchmarks.speed.contenders import REFERENCE
 from benchmarks.speed.results import Burst, Entrant, Report
+from wslifecycle.conformance.kit.loops import LOOPS
 
 FASTER = 1.2
 """How many times as many messages ours is to echo per second of CPU as the best other server."""
@@ -148,7 +149,7 @@ class Figures:
         for look in self.report.memory:
             sizes = dict(look.resident)
             if look.contender == label and 0 in sizes and len(sizes) > 1:
-                most = 1000 if 1000 in sizes else max(sizes)
+                most = MANY if MANY in sizes else max(sizes)
                 every.append((sizes[most] - sizes[0]) / most / 1024)
         return statistics.median(every) if every else None
 

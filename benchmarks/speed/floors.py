@@ -15,6 +15,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from wslifecycle.conformance.kit import loops
+
 HOST = "127.0.0.1"
 EMPTY = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -173,15 +175,10 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    loops.add_option(parser)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if arguments.loop == "uvloop":
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with loops.runner(parser, arguments.loop) as runner:
         runner.run(serve(arguments.kind, arguments.port))
 
 

@@ -96,7 +96,7 @@ class Racer:
 async def raced(contender: Contender, folder: Path) -> AsyncIterator[Racer]:
     """Starts a contender. Raises `servers.NotStarted`."""
     log = folder / f"{contender.label}.log".replace(" ", "-")
-    running = servers.running(contender.server, folder, contender.env, log=log, **contender.options)
+    running = servers.running(contender.server, folder, {}, log=log, **contender.options)
     async with running as process:
         yield Racer(contender, process)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from benchmarks.speed.columns import IDLE
-from benchmarks.speed.contenders import LOOPS
 from benchmarks.speed.figures import LATER, Cell, Figures, Goal
+from wslifecycle.conformance.kit.loops import LOOPS
 
 BUSY = 0.9
 """The share of a processor from which on the load client may be what bounds how fast messages come."""
@@ -118,15 +119,10 @@ def _met(goals: Sequence[Goal]) -> str:
 
 
 def _faults(figures: Figures) -> str:
-    found: dict[tuple[str, str, str], int] = {}
-    for burst in figures.report.bursts:
-        if burst.fault:
-            key = (burst.contender, burst.column, burst.fault)
-            found[key] = found.get(key, 0) + 1
-    for look in figures.report.memory:
-        if look.fault:
-            key = (look.contender, IDLE, look.fault)
-            found[key] = found.get(key, 0) + 1
+    report = figures.report
+    every = [(burst.contender, burst.column, burst.fault) for burst in report.bursts]
+    every += [(look.contender, IDLE, look.fault) for look in report.memory]
+    found = Counter(one for one in every if one[2])
     return "".join(f"✗ {who}, {what}: {fault} ({times}x)\n" for (who, what, fault), times in found.items())
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from collections.abc import Callable
 from importlib import import_module
 from typing import get_args
 
+from wslifecycle.conformance.kit import loops
 from wslifecycle.runtime.options import CodecName, Options
 from wslifecycle.runtime.server import start_server
 from wslifecycle.statemachine.machine import lifecycle
@@ -51,16 +51,9 @@ def main() -> None:
         "--ping", type=float, nargs=2, default=(20.0, 20.0), metavar="SECONDS", help="interval, timeout"
     )
     parser.add_argument("--grace", type=float, default=10.0, metavar="SECONDS", help="that apps have at a shutdown")
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    loops.add_option(parser)
     arguments = parser.parse_args()
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if arguments.loop == "uvloop":
-        try:
-            import uvloop
-        except ImportError:
-            parser.error("uvloop is not installed: pip install uvloop")
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with loops.runner(parser, arguments.loop) as runner:
         runner.run(serve(arguments))
 
 

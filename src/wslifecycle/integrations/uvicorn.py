@@ -89,6 +89,6 @@ def _settled(options: Options, config: Config) -> Options:
 
 
 @lru_cache(maxsize=4)  # they change once a second, with the date
-def _addable(headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
+def _addable(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
     """Those of Uvicorn's default headers that can be added; it takes any."""
-    return [field for field in headers if addable(*field)]
+    return tuple(field for field in headers if addable(*field))
