@@ -12,7 +12,7 @@ CAMPAIGN := tests/stateful/test_campaign.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-granian diagram check-diagrams check spin mutants cover test fuzz fuzz-long fuzz-bytes faults \
-	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench \
+	conformance profiles pairs autobahn stress stress-all soak test-all test-oldest style types bench bench-readme \
 	bench-model instructions clean
 
 help: ## list these verbs
@@ -119,13 +119,15 @@ soak: $(READY) ## have visitors come and go, and draw what our runtime takes, in
 bench: $(SERVERS)/bin/granian ## measure our runtime beside other servers (QUICK=1: minutes; else an hour)
 	$(BIN)/python -m benchmarks.speed --bin $(SERVERS)/bin --json build/bench.json --png build/bench.png $(if $(QUICK),--quick)
 
+bench-readme: $(SERVERS)/bin/granian ## the same, kept in benchmarks/speed.json and .png; writes the table in the README (an hour)
+	$(BIN)/python -m benchmarks.speed --bin $(SERVERS)/bin --json benchmarks/speed.json --png benchmarks/speed.png
+	$(BIN)/python -m benchmarks.speed.readme
+
 instructions: $(READY) ## count the instructions of an echo, and those of the machine in it, by valgrind (3 min)
 	$(BIN)/python benchmarks/instructions.py --keep
 
-bench-model: $(READY) ## measure what one consultation of the machine costs, and what a check of it does
-	$(BIN)/python benchmarks/consult.py
-	$(BIN)/python benchmarks/check.py
-	$(BIN)/python benchmarks/orders.py
+bench-model: $(READY) ## measure a consultation of the machine, a check of it, a search for orders, a run of the kit (8 min)
+	for script in consult check orders kit; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 clean: ## remove everything that these verbs made, except diagrams/
 	rm -rf .venv .venv-* build dist src/*.egg-info .*_cache .hypothesis .coverage* htmlcov

@@ -43,7 +43,7 @@ from wslifecycle.runtime.frames import FrameCodec, unmask
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 RSV1, RSV2, RSV3 = 4, 2, 1
 NUL_MASK = bytes(4)
-MEGABYTE = 1 << 20
+KIBIBYTE, MEGABYTE = 1 << 10, 1 << 20
 HELLO = bytes.fromhex("f248cdc9c90700")
 """The message of RFC 7692 section 7.2.3.1."""
 

@@ -19,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.planted import planted
+from tests.test_codec import KIBIBYTE, using_less_than
 from wslifecycle import WAIT, ApplicationViolation, Connection, Disconnected, ImpossibleEvent, lifecycle
 from wslifecycle.statemachine import effects as fx
+from wslifecycle.statemachine.connection import Settings
 from wslifecycle.statemachine.flatten import Answer
 from wslifecycle.statemachine.load import load_spec
 from wslifecycle.statemachine.machine import Lifecycle, build
@@ -832,3 +834,45 @@ class TestTheShortWay:
         connection.peer_sent("kept")
         assert does(connection, step)[0] == effects
         assert heard[-1].plain == ""
+
+
+def echoes(connection: Connection, times: int) -> None:
+    for _ in range(times):
+        connection.peer_sent(b"message")
+        message = connection.app_wants().message
+        assert message is not None
+        connection.app_sent({"type": "websocket.send", "bytes": message["bytes"]})
+
+
+class TestWhatItTakes:
+    def test_less_than_a_kibibyte(self) -> None:
+        shared = Settings()
+        connections = []
+
+        def more() -> None:
+            connection = Connection(settings=shared)
+            connection.app_wants()
+            connection.app_sent({"type": "websocket.accept"})
+            connections.append(connection)
+
+        more()  # what all of them share is there
+        with using_less_than(100 * KIBIBYTE):
+            for _ in range(100):
+                more()
+                echoes(connections[-1], 1)
+
+    def test_no_more_for_all_the_messages_that_went_through_it(self) -> None:
+        connection = opened()
+        echoes(connection, 2)
+        with using_less_than(KIBIBYTE, at_most=True):
+            echoes(connection, 1000)
+
+    def test_nothing_for_a_consultation(self) -> None:
+        place = opened()._place
+        found: list[Answer] = [place.due] * 4
+        with using_less_than(1, at_most=True):
+            found[0] = place.answers["peer_message"]
+            found[1] = place.unread.due
+            found[2] = place.answers["app_send"]
+            found[3] = place.due
+        assert [answer.event for answer in found[:3]] == ["peer_message", "give_message", "app_send"]

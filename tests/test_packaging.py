@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("spec", "statemachine", "runtime", "conformance")
+pytestmark = pytest.mark.xdist_group("packaging")  # it is built once
 SHIPPED = {".py", ".yaml", ".json", ".typed", ".html", ".css", ".js", ".csv"}
 
 TRY_BOTH = """

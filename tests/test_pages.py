@@ -16,6 +16,8 @@ FLAT = lifecycle().flat
 SPEC = FLAT.spec
 ORDER = [number for number, rule in SPEC.rules.items() if rule.order]
 
+pytestmark = pytest.mark.xdist_group("pages")  # they are made once
+
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, str]:

@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as websockets_serve
 
 from benchmarks.speed import __main__ as command
-from benchmarks.speed import floors, show
+from benchmarks.speed import floors, readme, show
 from benchmarks.speed.columns import COLUMNS, Column
 from benchmarks.speed.contenders import OURS, REFERENCE, Contender, everyone
 from benchmarks.speed.draw import draw
@@ -100,6 +100,15 @@ class TestFigures:
         with_it = Figures(MEASURED).goals()[0]
         assert (with_it.says, with_it.value, with_it.met) == (f"16B x1: {MINE} against {GUNICORN}", 0.75, False)
 
+    def test_tell_how_far_a_floor_is_where_a_goal_is_missed(self) -> None:
+        floored = report(bursts=[*BURSTS, *bursts("raw tcp (asyncio)", 20, 200, 20)])
+        floored.entrants.append(Entrant("raw tcp (asyncio)", "raw tcp", "asyncio", "floor", ""))
+        assert Figures(floored).goals()[0].floor == "raw tcp (asyncio) has 1.500"
+        missed = f"0.750: 16B x1: {MINE} against {GUNICORN}; raw tcp (asyncio) has 1.500\n"
+        assert show.aims(Figures(floored)) == f"0 of 1 met; missed:\n- {missed}"
+        met = f"met     1.250 (at least 1.2)  16B x1: {MINE} against {SANSIO}\n"
+        assert met in show.text(Figures(floored))
+
     def test_tell_memory_and_its_slope(self) -> None:
         figures = Figures(MEASURED)
         growth = figures.growth(MINE)
@@ -143,11 +152,20 @@ class TestAReport:
     def test_is_a_table_in_markdown(self) -> None:
         assert show.markdown(Figures(MEASURED)) == (
             "| | 16B x1 | KiB idle |\n|---|---:|---:|\n"
-            "| **ours (asyncio)** | 2.50 (95.0 µs) | 10.0 |\n"
-            "| uvicorn wsproto (asyncio) | 1.00 (100.0 µs) | 20.0 |\n"
-            "| uvicorn websockets-sansio (asyncio) | 2.00 (50.0 µs) | 11.7 |\n"
-            "| gunicorn (asyncio) | 3.33 (45.0 µs) | – |\n"
+            "| **ours (asyncio)** | 2.50 | 10.0 |\n"
+            "| uvicorn wsproto (asyncio) | 1.00 | 20.0 |\n"
+            "| uvicorn websockets-sansio (asyncio) | 2.00 | 11.7 |\n"
+            "| gunicorn (asyncio) | 3.33 | – |\n"
         )
+
+    def test_stands_in_the_readme(self) -> None:
+        place = f"before\n{readme.BEGIN}{readme.END}after\n"
+        once = readme.written(place, Figures(MEASURED))
+        assert once.startswith(f"before\n{readme.BEGIN}Times as many messages per second of CPU as {REFERENCE}, and ")
+        assert "; cores 2, date 2026-12-01. ours 1.0; uvicorn 0.54.0; gunicorn 27.0. granian is left out.\n" in once
+        assert "\nAims: 1 of 3 met; missed:\n- 0.750: 16B x1: " in once
+        assert once.endswith(f"\n{readme.END}after\n")
+        assert readme.written(once, Figures(MEASURED)) == once
 
     def test_is_text(self) -> None:
         text = show.text(Figures(MEASURED))

@@ -287,11 +287,13 @@ def made_up() -> Comparison:
     return compare(flat, dataclasses.replace(SMALL, queue=1), jobs=2)
 
 
+@pytest.mark.xdist_group("made up")
 @pytest.mark.parametrize(("name", "verdict"), [(mine[0], mine[4]) for mine in MINE])
 def test_both_say_the_same_of_each_form(made_up: Comparison, name: str, verdict: str) -> None:
     assert verdicts(made_up)[name] == (verdict, verdict)
 
 
+@pytest.mark.xdist_group("made up")
 def test_both_are_asked_about_everything(made_up: Comparison) -> None:
     assert [row.name for row in made_up.rows] == [STATES, *(mine[0] for mine in MINE), "impossible", "deadlock"]
     assert not made_up.disagreements

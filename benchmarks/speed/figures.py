@@ -44,12 +44,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Something that we aim at, and how far we are; `value` is None where it could not be measured."""
+    """Something that we aim at, and how far we are; `value` is None where it could not be measured.
+
+    `floor`: how far the best floor is, which does less than any server has to, where there is one.
+    """
 
     says: str
     value: float | None
     bound: float
     at_least: bool
+    floor: str = ""
 
     @property
     def met(self) -> bool:
@@ -168,7 +172,13 @@ class Figures:
         ours, peer = self.best(column, loop, "ours"), self.best(column, loop, "peer", without)
         if peer is not None:
             value = None if ours is None else self.times(ours, peer, column)
-            yield Goal(f"{column}: {ours or 'none of ours'} against {peer}", value, FASTER, True)
+            says = f"{column}: {ours or 'none of ours'} against {peer}"
+            yield Goal(says, value, FASTER, True, self._floor(column, loop, peer))
+
+    def _floor(self, column: str, loop: str, peer: str) -> str:
+        floor = self.best(column, loop, "floor")
+        value = None if floor is None else self.times(floor, peer, column)
+        return "" if value is None else f"{floor} has {value:.3f}"
 
     def _lighter(self, loop: str) -> Iterator[Goal]:
         theirs = {

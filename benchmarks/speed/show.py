@@ -108,14 +108,22 @@ def _goals(figures: Figures) -> str:
         return ""
     lines = [f"goals: {_met(without)} without {LATER}, {_met(with_it)} with it"]
     for goal in dict.fromkeys([*without, *with_it]):
-        value = "not measured" if goal.value is None else f"{goal.value:.3f}"
         bound = f"at {'least' if goal.at_least else 'most'} {goal.bound:g}"
-        lines.append(f"{'met   ' if goal.met else 'missed'}  {value} ({bound})  {goal.says}")
+        lines.append(f"{'met   ' if goal.met else 'missed'}  {_value(goal)} ({bound})  {goal.says}{_floor(goal)}")
     return "\n".join(lines) + "\n"
 
 
 def _met(goals: Sequence[Goal]) -> str:
     return f"{sum(goal.met for goal in goals)} of {len(goals)} met"
+
+
+def _value(goal: Goal) -> str:
+    return "not measured" if goal.value is None else f"{goal.value:.3f}"
+
+
+def _floor(goal: Goal) -> str:
+    """How far a floor is where we miss a goal: what is beyond it is not to be had on that loop."""
+    return f"; {goal.floor}" if goal.floor and not goal.met else ""
 
 
 def _faults(figures: Figures) -> str:
@@ -130,13 +138,13 @@ def _faults(figures: Figures) -> str:
 
 
 def markdown(figures: Figures) -> str:
-    """A row for each contender, a column for each kind of load: ratio and microseconds, memory at the end."""
+    """A row for each contender, a column for each kind of load, with ratios; memory at the end."""
     columns = [column.name for column in figures.loads]
     memory = bool(figures.report.memory)
     lines = [f"| | {' | '.join([*columns, *(['KiB idle'] if memory else [])])} |"]
     lines.append("|---|" + "---:|" * (len(columns) + memory))
     for one in figures.report.entrants:
-        cells = [_marked(figures.cell(one.label, name)) for name in columns]
+        cells = [_cell(figures.cell(one.label, name), _times) for name in columns]
         if memory:
             each = figures.each(one.label)
             cells.append(NONE if each is None else f"{each:.1f}")
@@ -145,8 +153,8 @@ def markdown(figures: Figures) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _marked(cell: Cell | None) -> str:
-    if cell is None:
-        return NONE
-    figures = "" if cell.micros is None else f"{_times(cell)} ({_micros(cell)} µs)"
-    return f"{figures} ✗".strip() if cell.fault else figures
+def aims(figures: Figures) -> str:
+    """How many goals are met, and each one that is missed, as a list in Markdown."""
+    goals = figures.goals()
+    missed = [f"- {_value(goal)}: {goal.says}{_floor(goal)}\n" for goal in goals if not goal.met]
+    return f"{_met(goals)}{'; missed:' if missed else '.'}\n{''.join(missed)}"

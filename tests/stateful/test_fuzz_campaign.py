@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.processes import started, until
+from tests.stateful import campaign
 from tests.stateful.campaign import Campaign, Finding, Report, Summary, Worker, examples, line, planted, reports
 from tests.stateful.campaigns import PATIENCE, ROOT, command, environment, run, summary
 from wslifecycle.statemachine.mutate import Subject
@@ -118,7 +120,8 @@ def test_worker_ends_with_what_it_finds(tmp_path: Path) -> None:
     assert reports(tmp_path) == [report]
 
 
-def test_worker_goes_on_as_long_as_it_finds_nothing(tmp_path: Path) -> None:
+def test_worker_goes_on_as_long_as_it_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign, "_SETTINGS", settings(campaign._SETTINGS, max_examples=2))  # rounds of no time
     report = Worker(Campaign(3.0, tmp_path, 1), 3).run()
     assert not report.findings
     assert report.rounds > 1
