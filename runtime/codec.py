@@ -60,6 +60,9 @@ class Violation:
     complaint: str
 
 
+LULL = 256
+"""So many frames without an event are read before a codec gives None."""
+
 Event: TypeAlias = str | bytes | Ping | Pong | Close | Violation
 """What comes of the peer's bytes; a complete data message is just its text or its bytes."""
 
@@ -67,10 +70,11 @@ Event: TypeAlias = str | bytes | Ping | Pong | Close | Violation
 class Codec(Protocol):
     """What a session asks of a codec."""
 
-    def feed(self, data: bytes) -> Iterable[Event]:
+    def feed(self, data: bytes) -> Iterable[Event | None]:
         """What these bytes of the peer, after all earlier ones, mean. Never raises; nothing follows a last event.
 
-        It may be taken bit by bit, so that reading can pause between two events, but wholly before later bytes.
+        It may be taken bit by bit, so that reading can pause between two events, but wholly before later bytes. None
+        means nothing: many frames came without an event, and whoever serves others as well may do so now.
         """
 
     def encode(self, kind: Kind, payload: bytes | str) -> bytes:
@@ -121,15 +125,15 @@ class WsprotoCodec:
         self._decoder: FrameProtocol | None = self._encoder  # None once nothing that comes can have a meaning
         self._message: Any = None  # what has come of one that is not complete: a list would cost most for tiny parts
 
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def feed(self, data: bytes) -> Iterator[Event | None]:
         """The events of these bytes, in their order, each decoded when it is taken."""
         if self._decoder is None:
             return
         self._decoder.receive_bytes(data)
         try:
-            for frame in self._decoder.received_frames():
+            for number, frame in enumerate(self._decoder.received_frames(), 1):
                 event = self._event(frame)
-                if event is not None:
+                if event is not None or number % LULL == 0:
                     yield event
         except ParseFailed as fault:
             self._decoder = self._message = None

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from wslifecycle.runtime.codec import Close, Event, Kind, Ping, Pong, Violation, WsprotoCodec
+from wslifecycle.runtime.codec import LULL, Close, Event, Kind, Ping, Pong, Violation, WsprotoCodec
 from wslifecycle.runtime.deflate import Deflate
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -93,7 +93,7 @@ class FrameCodec:
         self._utf8: codecs.IncrementalDecoder | None = None
         self._wsproto: WsprotoCodec | None = None  # made when it is needed, which it is for few connections
 
-    def feed(self, data: bytes) -> Iterable[Event]:
+    def feed(self, data: bytes) -> Iterable[Event | None]:
         """The events of these bytes, in their order."""
         size = len(data)
         if (
@@ -108,19 +108,22 @@ class FrameCodec:
         self._untaken += 1
         return self._frames(data)
 
-    def _frames(self, come: bytes) -> Iterator[Event]:
+    def _frames(self, come: bytes) -> Iterator[Event | None]:
         """The same, whatever these bytes are."""
         data: bytes | bytearray = come
         if self._held is not None:
             data, self._held = self._held, None
             data += come
-        position, size = 0, len(data)
+        position, size, parts = 0, len(data), 0
         while position < size and self._passed >= 0:
             if self._passed:
                 part = bytes(data[position : position + self._passed])
                 position += len(part)
                 self._passed -= len(part)
                 yield from self._judged(part)
+                parts += 1
+                if parts % LULL == 0:
+                    yield None
                 continue
             first = data[position]
             plain = first in self._plain
@@ -206,7 +209,7 @@ class FrameCodec:
             return True
         return False
 
-    def _judged(self, data: bytes) -> Iterator[Event]:
+    def _judged(self, data: bytes) -> Iterator[Event | None]:
         """What wsproto makes of these bytes. Nothing follows a last event."""
         for event in self._reference().feed(data):
             if isinstance(event, Close | Violation):

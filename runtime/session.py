@@ -68,7 +68,7 @@ class Session(asyncio.Protocol):
         "__weakref__",  # so that who is told of it may hold it weakly
         "_connection",  # the machine's view of this connection: the only thing here that knows the lifecycle
         "_corked",  # messages of the app that are written together
-        "_decoding",  # what was read and is not told yet; None: nothing is
+        "_decoding",  # what was read and is not told yet; None: nothing is. The transport is paused only meanwhile
         "_full",  # while the transport takes no more bytes: set when send() need not wait for it (C30)
         "_keepalive",  # Pings and their Pongs
         "_loop",  # what it runs on: to ask asyncio for it takes a system call each time
@@ -94,7 +94,7 @@ class Session(asyncio.Protocol):
         self._wire = Wire(handshake, request, options, service.headers)
         self._keepalive = Keepalive(self._ping, lambda: self.time_out("keepalive"), options.ping_timeout)
         self._corked = bytearray()
-        self._decoding: Iterator[codec.Event] | None = None
+        self._decoding: Iterator[codec.Event | None] | None = None
         self._loop = asyncio.get_running_loop()
         self._full: asyncio.Event | None = None
         self._receivers: list[asyncio.Future[None]] = []
@@ -226,16 +226,19 @@ class Session(asyncio.Protocol):
             return
         self._decoding = itertools.chain(self._decoding, events)
         try:
-            if not self._connection.reads and not self._transport.is_closing():  # uvloop minds
+            if not self._transport.is_closing():  # uvloop minds
                 self._transport.pause_reading()
         except Exception as error:
             self._drop(error)
 
-    def _decode(self, events: Iterator[codec.Event], *, whole: bool = False) -> None:
-        """Tells the connection what was read: as long as it reads on (C31), or, at the end, the `whole` of it."""
+    def _decode(self, events: Iterator[codec.Event | None], *, whole: bool = False) -> None:
+        """Tells the connection what was read: as long as it reads on (C31), or, at the end, the `whole` of it.
+
+        So that nobody else has to wait for a peer that sends much at once, not too much is told in one turn.
+        """
         self._decoding = None
         messages = False
-        for event in events:
+        for number, event in enumerate(events, 1):
             if isinstance(event, str | bytes):
                 effects = self._connection.peer_sent(event)
                 self.happened(effects)
@@ -244,16 +247,33 @@ class Session(asyncio.Protocol):
                     return
                 messages = True
             elif messages and isinstance(event, codec.Violation) and not whole:
-                self._decoding = iter((event,))  # it is the last one; the app has a turn to answer what came before
-                self._loop.call_soon(self._decode_on)
+                self._decode_soon(iter((event,)))  # it is the last one; the app may answer what came before
                 return
-            else:
+            elif event is not None:
                 self._hear(event)
+            if (number == TURN or event is None) and not whole:
+                self._decode_soon(events)
+                return
+
+    def _decode_soon(self, events: Iterator[codec.Event | None]) -> None:
+        """Goes on in the next turn of the loop."""
+        self._decoding = events
+        self._loop.call_soon(self._decode_on)
 
     def _decode_on(self, *, whole: bool = False) -> None:
-        """Goes on with what was read and not told."""
+        """Goes on with what was read and not told, and then with reading."""
         if self._decoding is not None and (self._connection.reads or whole):
             self._decode(self._decoding, whole=whole)
+        if self._decoding is None and not whole:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Reads from the transport, if it was paused."""
+        try:
+            if not self._transport.is_closing():  # uvloop minds
+                self._transport.resume_reading()
+        except Exception as error:
+            self._drop(error)
 
     def _hear(self, event: codec.Event) -> None:
         match event:
@@ -440,10 +460,14 @@ class Session(asyncio.Protocol):
         self._set_patience()
 
     def _resume_reading(self) -> None:
-        """Reads on, first what was read already, once the other effects of the moment are carried out."""
+        """Reads on, first what was read already, once the other effects of the moment are carried out.
+
+        As long as an app takes its messages the transport is read from only when all that was read is told: else a read
+        would be kept for each few messages of an app that is slow. Once the connection ends nothing more is kept.
+        """
         self._loop.call_soon(self._decode_on)
-        if not self._transport.is_closing():  # uvloop minds
-            self._transport.resume_reading()
+        if not self._connection.keeps:
+            self._read_on()
         self._set_patience()
 
     def _set_patience(self) -> None:
@@ -533,6 +557,9 @@ def end_writing(transport: asyncio.Transport) -> None:
 
 CORK = 65536
 """Bytes that are written together at most, so that a transport is asked early enough whether it takes more."""
+
+TURN = 256
+"""Events that are told in one turn of the loop at most: a few milliseconds."""
 
 _LAST = frozenset((fx.SendClose, fx.EndTransport))
 """After these an app has nothing more to send, so that there is nothing to wait for."""

@@ -28,7 +28,7 @@ class Wire:
         self._codec: Codec  # from the 101 on
         self._headers = headers
         self._held = Held(flat.value("C14", "bytes"), keep=flat.value("C14", "keep"))
-        self.feed: Callable[[bytes], Iterable[Event]] = self._held.feed
+        self.feed: Callable[[bytes], Iterable[Event | None]] = self._held.feed
         """What these bytes of the peer mean; nothing before the 101. Taken as `Codec.feed` says."""
         self._http = http
         self._key = request.key

@@ -337,6 +337,11 @@ class Connection:
         return not self._unread.paused
 
     @property
+    def keeps(self) -> bool:
+        """Whether messages are kept for the app up to a bound (C31); not any more once the connection ends."""
+        return self._unread.bounded
+
+    @property
     def close_code(self) -> int | None:
         """The close code that the app is told (R30); None as long as the connection has not ended."""
         code: int | None = self._variables.get("cause", {}).get("code")

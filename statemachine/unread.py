@@ -60,6 +60,11 @@ class Unread:
             self.paused = False
         return data, resume, self._count > 0
 
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a bound."""
+        return self._max_messages < math.inf or self._max_bytes < math.inf
+
     def unbind(self) -> None:
         """Lifts the bounds: from now on nothing asks for a pause, because reading goes on whatever is unread."""
         self._max_messages = self._max_bytes = math.inf

@@ -466,8 +466,8 @@ FAULTS: tuple[Fault, ...] = (
         "leftovers_wait",
         "What was read before a pause is not told when reading goes on, before the connection ends.",
         "session",
-        "        self._loop.call_soon(self._decode_on)\n        if not self._transport.is_closing():",
-        "        if not self._transport.is_closing():",
+        "        self._loop.call_soon(self._decode_on)\n        if not",
+        "        if not",
     ),
     Fault(
         "overtakes_leftovers",
@@ -480,9 +480,8 @@ FAULTS: tuple[Fault, ...] = (
         "reads_if_it_writes",
         "If writing is paused when the app has read enough, reading is not resumed.",
         "session",
-        "        if not self._transport.is_closing():  # uvloop minds\n            self._transport.resume_reading()\n",
-        "        if not self._transport.is_closing() and self._full is None:\n"
-        "            self._transport.resume_reading()\n",
+        "                self._transport.resume_reading()\n",
+        "                if self._full is None:\n                    self._transport.resume_reading()\n",
     ),
     Fault(
         "pauses_a_turn_later",
@@ -495,8 +494,8 @@ FAULTS: tuple[Fault, ...] = (
         "pauses_nothing",
         "The transport is never paused: a peer fills the memory of an app that does not ask.",
         "session",
-        "        if not self._connection.reads and not self._transport.is_closing():  # uvloop minds\n",
-        "        if not self._transport.is_reading():\n",
+        "                self._transport.pause_reading()\n",
+        "                pass\n",
     ),
     Fault(
         "pauses_if_more_is_left",
@@ -518,8 +517,8 @@ FAULTS: tuple[Fault, ...] = (
         "fault_forgotten",
         "A fault of the peer that has to wait until messages before it can be answered is never told.",
         "session",
-        "                self._decoding = iter((event,))",
-        "                self._decoding = iter(())",
+        "                self._decode_soon(iter((event,)))",
+        "                self._decode_soon(iter(()))",
     ),
     Fault(
         "pong_dropped",
@@ -621,8 +620,8 @@ FAULTS: tuple[Fault, ...] = (
         "impatient_once",
         "After a pause of reading the Pongs are waited for without an end, so a dead peer is never found.",
         "session",
-        "            self._transport.resume_reading()\n        self._set_patience()\n",
-        "            self._transport.resume_reading()\n",
+        "            self._read_on()\n        self._set_patience()\n",
+        "            self._read_on()\n",
     ),
     Fault(
         "patient_with_the_dead",

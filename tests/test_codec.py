@@ -26,6 +26,7 @@ from websockets.streams import StreamReader
 
 from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime.codec import (
+    LULL,
     Close,
     Codec,
     Event,
@@ -101,7 +102,7 @@ def hear(codec: Codec, *data: bytes) -> list[Event]:
 
 def moments(codec: Codec, reads: Sequence[bytes]) -> list[list[Event]]:
     """What a codec hears in each read."""
-    return [list(codec.feed(data)) for data in reads]
+    return [[event for event in codec.feed(data) if event is not None] for data in reads]
 
 
 def failure(codec: Codec, *data: bytes) -> int:
@@ -355,6 +356,13 @@ class TestSection54Fragments:
             for _ in range(3):
                 assert hear(codec, frame(CONTINUATION, b"ab", fin=False) * 1000) == []
         assert hear(codec, frame(CONTINUATION)) == [b"ab" * 3001]
+
+    @pytest.mark.parametrize("piece", [b"", b"a"])
+    def test_of_which_many_come_give_others_a_turn_now_and_then(self, piece: bytes) -> None:
+        codec = opened(None)
+        hear(codec, frame(BINARY, fin=False))
+        assert list(codec.feed(frame(CONTINUATION, piece, fin=False) * (3 * LULL + LULL // 2))) == [None] * 3
+        assert list(codec.feed(frame(CONTINUATION, b"b"))) == [piece * (3 * LULL + LULL // 2) + b"b"]
 
 
 class TestSection55ControlFrames:

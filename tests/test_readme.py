@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.speed import readme, results
+from benchmarks.speed.figures import Figures
 from wslifecycle import ApplicationViolation, Connection
 from wslifecycle.__main__ import main
 from wslifecycle.conformance.stress.results import load
@@ -84,3 +86,8 @@ def test_no_recipe_has_more_than_three_lines() -> None:
 def test_the_table_of_what_was_tried_is_what_was_measured() -> None:
     script = runpy.run_path(str(ROOT / "benchmarks" / "stress.py"))
     assert script["written"](README, load(script["KEPT"].read_text(encoding="utf-8"))) == README
+
+
+def test_the_figures_of_speed_are_what_was_measured() -> None:
+    kept = results.load(readme.KEPT.read_text(encoding="utf-8"))
+    assert readme.written(README, Figures(kept)) == README

@@ -42,7 +42,8 @@ from tests.raw import (
 )
 from wslifecycle.conformance.peer import frame
 from wslifecycle.runtime import Options, start_server
-from wslifecycle.runtime.session import CORK, App, Message, Receive, Send, Session
+from wslifecycle.runtime.codec import LULL
+from wslifecycle.runtime.session import CORK, TURN, App, Message, Receive, Send, Session
 from wslifecycle.statemachine.errors import ApplicationViolation, Disconnected
 
 EARLY = 65536
@@ -724,9 +725,28 @@ class TestC31UnreadMessages:
                     assert not transport.is_reading()
                     given = [int((await receive())["text"]) for _ in range(100)]
                     assert given == list(range(start, start + 100))
-                    assert transport.is_reading()
                     await asyncio.sleep(0)  # what was read is told in a turn of its own
+                    assert transport.is_reading()
                     transport.reset_mock()
+
+        run(test(), loop)
+
+    def test_keep_the_transport_paused_until_what_was_read_is_told(self, loop: Loop) -> None:
+        """Else an app that is slow with small messages would have a read kept for every few of them."""
+
+        async def test() -> None:
+            async with held(ACCEPT, options=Options(max_queue=2)) as (_, session, receive, _):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(b"".join(text(str(i)) for i in range(50)))
+                session.data_received(b"".join(text(str(i)) for i in range(50, 100)))
+                transport.pause_reading.assert_called_once()
+                for i in range(97):
+                    assert (await receive())["text"] == str(i)
+                    await asyncio.sleep(0)
+                    assert not transport.is_reading()
+                assert [(await receive())["text"] for _ in range(3)] == ["97", "98", "99"]
+                await asyncio.sleep(0)
+                assert transport.is_reading()
 
         run(test(), loop)
 
@@ -786,6 +806,61 @@ class TestC31UnreadMessages:
                     session.data_received(b"".join(text(str(i)) for i in range(50)))
                     assert [int((await receive())["text"]) for _ in range(50)] == list(range(50))
                 transport.pause_reading.assert_not_called()
+
+        run(test(), loop)
+
+
+FLOODS = {
+    "fragments": (frame(2, b"", fin=False), frame(0, b"", fin=False), LULL),
+    "pings": (b"", frame(9, b""), TURN),
+    "pongs": (b"", frame(10, b""), TURN),
+}
+"""What may come in great numbers in one read: what begins it, one of them, and how many are told in a turn."""
+
+
+@ON_BOTH_LOOPS
+class TestAPeerThatSendsMuchAtOnce:
+    @pytest.mark.parametrize("name", FLOODS)
+    def test_leaves_turns_of_the_loop_to_others(self, loop: Loop, name: str) -> None:
+        before, one, at_once = FLOODS[name]
+        turns = 10
+
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, _):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(before + one * (turns * at_once))
+                session.data_received(frame(0, b"whole") if before else frame(2, b"whole"))
+                transport.pause_reading.assert_called_once()
+                got = asyncio.ensure_future(receive())
+                for _ in range(turns - 1):
+                    await asyncio.sleep(0)
+                    assert not transport.is_reading()
+                    assert not got.done()
+                assert (await got)["bytes"] == b"whole"
+                await until(transport.is_reading)
+
+        run(test(), loop)
+
+    def test_has_all_of_it_told_at_its_end(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (_, session, receive, _):
+                session.data_received(frame(10, b"") * 10 * TURN + frame(2, b"last"))
+                session.eof_received()
+                assert (await receive())["bytes"] == b"last"
+                assert (await receive())["code"] == 1006
+
+        run(test(), loop)
+
+    def test_is_dropped_where_the_transport_raises_when_it_is_to_go_on(self, loop: Loop) -> None:
+        async def test() -> None:
+            async with held(ACCEPT) as (peer, session, receive, _):
+                session._transport = transport = Mock(wraps=session._transport)
+                transport.resume_reading.side_effect = OSError
+                session.data_received(frame(10, b"") * 2 * TURN + frame(2, b"last"))
+                assert (await receive())["bytes"] == b"last"
+                assert await peer.rest() == b""
+                transport.abort.assert_called_once()
+                assert (await receive())["code"] == 1006
 
         run(test(), loop)
 

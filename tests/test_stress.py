@@ -53,8 +53,8 @@ class TestTrials:
     @pytest.mark.parametrize(
         "names",
         [
-            ("bomb", "fragments", "unread", "head", "early", "deaf"),
-            ("slow-request", "no-answer", "half-open", "no-return", "shutdown", "bad-frames"),
+            ("bomb", "fragments", "unread", "dawdle", "head", "early", "deaf"),
+            ("slow-request", "no-answer", "half-open", "greedy", "no-return", "shutdown", "bad-frames"),
             ("garbage", "cut", "busy"),
         ],
         ids=["memory", "time", "faults"],

@@ -48,6 +48,15 @@ class TestReadingPauses:
     def test_once(self) -> None:
         assert put(Unread(1, 1), "ab", "cd", "ef") == [True, False, False]
 
+    def test_as_long_as_there_is_a_bound(self) -> None:
+        assert Unread(0, None).bounded
+        assert Unread(None, 0).bounded
+        unread = Unread(3, 4)
+        assert unread.bounded
+        unread.unbind()
+        assert not unread.bounded
+        assert not Unread(None, None).bounded
+
     def test_for_any_message_where_the_bound_is_nought(self) -> None:
         unread = Unread(0, None)
         assert put(unread, "") == [True]

@@ -50,6 +50,16 @@ async def slow(receive: Any, send: Any) -> None:
     await _go_on_echoing(receive, send)
 
 
+async def dawdle(receive: Any, send: Any) -> None:
+    """Reads eight messages in a millisecond at most."""
+    await accept(receive, send)
+    while (await receive())["type"] == "websocket.receive":
+        for _ in range(7):
+            if (await receive())["type"] != "websocket.receive":
+                return
+        await asyncio.sleep(0.001)
+
+
 async def deaf(receive: Any, send: Any) -> None:
     """Accepts, and never reads: it also never returns."""
     await accept(receive, send)
@@ -99,6 +109,7 @@ async def _go_on_echoing(receive: Any, send: Any) -> None:
 
 APPS: dict[str, Callable[[Any, Any], Awaitable[None]]] = {
     "close": close,
+    "dawdle": dawdle,
     "deaf": deaf,
     "echo": echo,
     "heedless": heedless,

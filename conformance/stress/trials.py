@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import statistics
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -234,20 +235,41 @@ async def heedless(site: Site) -> Figure:
             await client.send(closing())
     await asyncio.sleep(0.5)
     used = site.watch.processor
-    waits = []
     try:
-        async with connected(site.port) as client:
-            for number in range(20):
-                begun = time.monotonic()
-                await client.send(text(f"{number}"))
-                await client.message(SECONDS)
-                waits.append(time.monotonic() - begun)
-                await asyncio.sleep(0.05)
+        waits = await waited(site)
     except (Refused, OSError, EOFError, TimeoutError):
         return Figure("starved", False)
     share = (site.watch.processor - used) / (sum(waits) + 1)
-    half = sorted(waits)[len(waits) // 2]
+    half = statistics.median(waits)
     return Figure(f"{1000 * half:.1f} ms, {100 * share:.0f} % CPU", half < 0.05 and share < 0.5)
+
+
+async def waited(site: Site) -> list[float]:
+    """How long a client waits for its echoes, in seconds; it takes a rest after each."""
+    waits = []
+    async with connected(site.port) as client:
+        for number in range(20):
+            begun = time.monotonic()
+            await client.send(text(f"{number}"))
+            await client.message(SECONDS)
+            waits.append(time.monotonic() - begun)
+            await asyncio.sleep(0.05)
+    return waits
+
+
+async def greedy(site: Site) -> Figure:
+    """A peer that sends frames that cost much and mean nothing, as fast as it can: how long another one waits."""
+    async with connected(site.port, "deaf") as client:
+        await client.send(frame(2, b"", fin=False))
+        flood = asyncio.ensure_future(client.flood(frame(0, b"", fin=False) * 9000, most=FLOOD, seconds=WAITING))
+        try:
+            half = statistics.median(await waited(site))
+        except (Refused, OSError, EOFError, TimeoutError):
+            return Figure("starved", False)
+        finally:
+            flood.cancel()
+            await asyncio.wait((flood,))
+    return Figure(f"{1000 * half:.1f} ms", half < 0.1)
 
 
 async def no_return(site: Site) -> Figure:
@@ -381,6 +403,13 @@ TRIALS = (
         flooded("deaf", frame(2, b"x") * 9000),
         LIMITED,
     ),
+    Trial(
+        "dawdle",
+        "the same to an app that reads eight in a millisecond",
+        GROWS,
+        flooded("dawdle", frame(2, b"x") * 9000),
+        LIMITED,
+    ),
     Trial("deaf", "an app that sends for ever, a peer that never reads", GROWS, unread, LIMITED),
     Trial("head", "a request whose head never ends", GROWS, head, LIMITED),
     Trial(
@@ -397,6 +426,7 @@ TRIALS = (
     Trial("vanished", "a vanished peer, Pings each second: app told after", "at most 5 s", vanished, PINGS, ("ping",)),
     Trial("slow-app", "an app slower than the Pings, its peer healthy", "survives", slow_app, PINGS, ("ping",)),
     Trial("heedless", "10 apps in a loop around receive() after the end: another's echo", "less than 50 ms", heedless),
+    Trial("greedy", "a flood of empty fragments: another's echo", "less than 100 ms", greedy),
     Trial("no-return", "SIGTERM, an app never returns: process ended after", "at most 6 s", no_return, {"grace": 2}),
     Trial("shutdown", "SIGTERM: open peers told by a Close", "20 of 20, 1012 or 1001", told_at_shutdown),
     Trial("bad-frames", "faulty frames answered by a Close with 1002 or 1007", "all", bad_frames, alone=False),

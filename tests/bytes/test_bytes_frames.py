@@ -530,7 +530,8 @@ def behind(
     """
     heard, events, there = [], iter(list[Event]()), 0
     for data, count, leave in zip(reads, counts, left, strict=True):
-        events, there = itertools.chain(events, codec.feed(data)), there + count
+        fed = (event for event in codec.feed(data) if event is not None)
+        events, there = itertools.chain(events, fed), there + count
         heard.append(list(events if leave is None else itertools.islice(events, max(0, there - leave))))
         there = min(there, leave or 0)
     return [*heard, list(events)]
