@@ -60,7 +60,7 @@ def test_a_fault_is_found(name: str) -> None:
     assert 0 < hunted.schedules <= 8 * 200
 
 
-@pytest.mark.parametrize("name", ["connect_again", "yields_before_it_writes", "waited_in_vain"])
+@pytest.mark.parametrize("name", ["connect_again", "yields_before_it_writes", "held_forgotten"])
 def test_what_is_found_is_shrunk_to_a_handful_of_acts(name: str) -> None:
     hunted = hunt(FAULT[name], rounds=8)
     assert hunted.finding
