@@ -225,11 +225,9 @@ class Session(asyncio.Protocol):
             self._decode(iter(events))
             return
         self._decoding = itertools.chain(self._decoding, events)
-        try:
-            if not self._transport.is_closing():  # uvloop minds
-                self._transport.pause_reading()
-        except Exception as error:
-            self._drop(error)
+        if not self._connection.keeps:
+            self._decode_on()  # no app has to be waited for
+        self._wait_with_reading()
 
     def _decode(self, events: Iterator[codec.Event | None], *, whole: bool = False) -> None:
         """Tells the connection what was read: as long as it reads on (C31), or, at the end, the `whole` of it.
@@ -266,6 +264,14 @@ class Session(asyncio.Protocol):
             self._decode(self._decoding, whole=whole)
         if self._decoding is None and not whole:
             self._read_on()
+
+    def _wait_with_reading(self) -> None:
+        """Reads no more from the transport, if there is something that was read and is not told."""
+        try:
+            if self._decoding is not None and not self._transport.is_closing():  # uvloop minds
+                self._transport.pause_reading()
+        except Exception as error:
+            self._drop(error)
 
     def _read_on(self) -> None:
         """Reads from the transport, if it was paused."""

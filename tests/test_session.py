@@ -841,6 +841,25 @@ class TestAPeerThatSendsMuchAtOnce:
 
         run(test(), loop)
 
+    def test_is_told_at_once_what_comes_behind_a_close_unless_that_is_much(self, loop: Loop) -> None:
+        """Nobody has to be waited for then; but a flood has to leave others their turns."""
+
+        async def test() -> None:
+            async with held(ACCEPT, options=Options(max_queue=1)) as (peer, session, _, send):
+                session._transport = transport = Mock(wraps=session._transport)
+                session.data_received(text("0") + text("1"))
+                await send(CLOSE)
+                session.data_received(text("2"))
+                transport.pause_reading.assert_not_called()
+                session.data_received(frame(10, b"") * 2 * TURN)
+                session.data_received(text("3"))
+                transport.pause_reading.assert_called_once()
+                assert await peer.closed_with() == (3000, "enough")
+                peer.send(close_frame(3000))
+                assert await peer.rest() == b""
+
+        run(test(), loop, seconds=5)
+
     def test_has_all_of_it_told_at_its_end(self, loop: Loop) -> None:
         async def test() -> None:
             async with held(ACCEPT) as (_, session, receive, _):
