@@ -239,6 +239,8 @@ class Insider(Witness):
         answer, self._answer = self._answer, None
         seen = self._but_late([effect for effect in going.effects if effect != "send_pong"])
         if answer is None:
+            if self.failed:  # it has just failed in writing a message that was held, which is judged as failed, too
+                seen = [effect for effect in seen if effect != "send_message"]
             if self.serves and seen and going.event != "deadline":
                 self.found("obeys", "", f"{', '.join(sorted(set(seen)))} was seen, and the machine was not asked")
             going.effects = [*seen, *(effect for effect in going.effects if effect == "send_pong")]
